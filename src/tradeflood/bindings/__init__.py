@@ -1,0 +1,1 @@
+"""Venue-free bindings: models made from other models."""

@@ -1,0 +1,796 @@
+"""Run: a plan being carried out, as a machine without I/O or clock.
+
+    take() a request · feed() its reply, or fail() it, or put it back() · until nothing is left
+
+Queries become asks (one per dataset and missing spans), asks become steps and wants by calling their bindings,
+wants of the same turn and arguments are united and cut into pages, equal requests become one node. A reply is
+decoded once and handed to everybody who waits for a part of it. Bindings with a question in them are coroutines,
+driven by hand: their answers are further asks and wants of the same run.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from types import CoroutineType
+from typing import Any, Protocol
+
+from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, State, clipped, held, stretches
+from tradeflood.coverage.claims import weakest
+from tradeflood.coverage.evidence import derived, in_sequence, on_grid, over_range
+from tradeflood.errors import DeclarationError, TradeFloodError, UnknownMarket
+from tradeflood.models import Market, Model, interval
+from tradeflood.models.checks import checked
+from tradeflood.models.identity import number_equals
+from tradeflood.planner.query import Query
+from tradeflood.spans import EMPTY, Span, Spans
+from tradeflood.turns import Ask, Both, BoundTurn, Chain, Connector, Ids, Page, Recent, Reply, Request, Step, Turn
+from tradeflood.turns.registry import Registry
+from tradeflood.turns.request import Identity
+from tradeflood.turns.turn import Lane, judged_rows
+
+WAITING, DONE, FAILED = range(3)
+NEVER = 1 << 63
+
+
+class Held(Protocol):
+    """What a store holds already."""
+
+    def claims(self, dataset: Dataset) -> Sequence[Claim]:
+        """The claims on a dataset."""
+        ...
+
+    def rows(self, dataset: Dataset, spans: Spans) -> Sequence[Model]:
+        """The rows of these times, ascending."""
+        ...
+
+
+class Venues(Protocol):
+    """Where connectors come from: one instance per venue, with its settings."""
+
+    registry: Registry
+
+    def connector(self, venue: str) -> Connector:
+        """The connector of a venue."""
+        ...
+
+
+class Node:
+    """One request to be made. Several pages of several turns may wait for it."""
+
+    __slots__ = ("bound", "deadline", "error", "key", "lane", "packed", "page", "reply", "request", "rows", "state", "uses")
+
+    def __init__(self, key: Identity, bound: BoundTurn[Any, Any], request: Request, page: Page, deadline: int) -> None:
+        self.key, self.bound, self.request, self.page, self.deadline = key, bound, request, page, deadline
+        self.lane = bound.lane
+        self.state = WAITING
+        self.uses: list[tuple[Series, Page, list[Want]]] = []
+        self.rows: Any = None
+        self.reply: Reply | None = None
+        self.error: TradeFloodError | None = None
+        self.packed: dict[Any, list[Model]] = {}
+
+    @property
+    def weight(self) -> int:
+        """What it costs."""
+        return self.bound.spec.weight if self.request.weight is None else self.request.weight
+
+    def __repr__(self) -> str:
+        params = "&".join(f"{name}={value}" for name, value in self.request.params)
+        return f"{self.key[0]}.{self.bound.spec.name} {self.request.path}?{params}"
+
+    def __lt__(self, other: Node) -> bool:
+        return self.deadline < other.deadline
+
+
+class Series:
+    """All that is wanted of one turn with the same arguments."""
+
+    __slots__ = ("args", "asked", "bound", "live", "new", "queued", "symbols", "symbols_asked", "wanted")
+
+    def __init__(self, bound: BoundTurn[Any, Any], args: tuple[Any, ...]) -> None:
+        self.bound, self.args = bound, args
+        self.wanted = self.asked = EMPTY
+        self.symbols: dict[str, None] = {}
+        self.symbols_asked: set[str] = set()
+        self.new: list[Want] = []
+        self.live: list[tuple[Node, Page]] = []
+        self.queued = False
+
+
+class Want:
+    """Somebody who waits for part of a series: it gets rows answer by answer and is told at the end."""
+
+    __slots__ = ("clock", "covered", "done", "errors", "firm", "into", "left", "rows", "step", "symbols", "turn")
+
+    def __init__(
+        self, turn: Turn[Any], *, into: Work | None = None, step: Step[Any] | None = None,
+        done: Callable[[Want], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.turn, self.into, self.step, self.done = turn, into, step, done
+        self.symbols = frozenset(turn.symbols)
+        self.left = 0
+        self.rows: Any = None
+        self.covered: list[Span] = []
+        self.firm: set[int] = set()
+        self.clock = NEVER
+        self.errors: list[TradeFloodError] = []
+
+    def meets(self, page: Page) -> bool:
+        """Whether it wants anything of a page."""
+        if page.symbols:
+            return not self.symbols.isdisjoint(page.symbols)
+        spans = self.turn.spans
+        return spans is None or spans.touches(page.start, page.end)
+
+
+class Work:
+    """One dataset inside a run: what was asked of it, what came, on what evidence, and who waits."""
+
+    __slots__ = ("ask", "asked", "basis", "claims", "failures", "known", "models", "open", "waiting")
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.asked = EMPTY
+        self.models: dict[Any, Model] = {}
+        self.claims: list[Claim] = []
+        self.known = 0
+        self.failures: list[Failure] = []
+        self.basis: list[Frame[Any]] = []
+        self.open = 0
+        self.waiting: list[Callable[[Work], None]] = []
+
+    @property
+    def new_claims(self) -> list[Claim]:
+        """The claims that this run adds to those it began with; past a horizon is no claim to keep."""
+        return [claim for claim in self.claims[self.known :] if claim.state is not State.LOST]
+
+    def frame(self) -> Frame[Any]:
+        """The rows so far, ascending, with their coverage."""
+        dataset = self.ask.dataset
+        return Frame(
+            self.ask.model, ordered(self.ask.model, self.models.values()),
+            Coverage({dataset: stretches(self.claims)} if self.ask.model.time else {}), self.failures,
+        )  # fmt: skip
+
+
+class Run:
+    """A plan being carried out. It has no clock: `now` is when planning began, venues' clocks come with replies."""
+
+    def __init__(self, queries: Sequence[Query[Any]], venues: Venues, now: int, store: Held | None = None) -> None:
+        self.queries, self.venues, self.now, self.store = tuple(queries), venues, now, store
+        self.nodes: dict[Identity, Node] = {}
+        self.works: dict[Dataset, Work] = {}
+        self.series: dict[tuple[Any, Any], Series] = {}
+        self.ready: dict[Lane, list[tuple[int, int, Node]]] = {}
+        self.failures: dict[Query[Any], list[Failure]] = {}
+        self.clocks: dict[str, int] = {}
+        self.asked = self.merged = self.tasks = self.outstanding = 0
+        self.matches: dict[Query[Any], tuple[Market, ...]] = {}
+        self._dirty: list[Series] = []
+        self._unresolved: dict[str, int] = {}
+        self._named: dict[str, list[Query[Any]]] = {}
+        self._stuck: list[tuple[Any, Work | None]] = []
+        self._number = 0
+        collecting = gc.isenabled()
+        gc.disable()  # everything made here lives on: collecting is pure loss
+        try:
+            for query in dict.fromkeys(self.queries):
+                self._resolve(query)
+            self._release()
+            self._settle()
+        finally:
+            if collecting:
+                gc.enable()
+
+    # ---------------------------------------------------------------- the outside
+
+    def take(self, lane: Lane) -> Node | None:
+        """The next request of a lane, the one whose data perish first; None where none is ready."""
+        queue = self.ready.get(lane)
+        return heapq.heappop(queue)[2] if queue else None
+
+    def back(self, node: Node) -> None:
+        """Put a request back at the head of its lane: it was not answered and not refused."""
+        heapq.heappush(self.ready.setdefault(node.lane, []), (node.deadline, -1, node))
+
+    def feed(self, node: Node, reply: Reply) -> None:
+        """Take in an answer that the connector has judged good."""
+        connector = node.bound.connector
+        clock = connector.clock(reply)
+        self.clocks[connector.venue] = max(self.clocks.get(connector.venue, 0), clock)
+        try:
+            node.rows = node.bound.decode(reply.body)
+            node.reply, node.state = reply, DONE
+        except TradeFloodError as error:
+            node.state, node.error = FAILED, error
+        self._finished(node, clock)
+
+    def fail(self, node: Node, error: TradeFloodError) -> None:
+        """Give a request up: the spans that wanted it fail, everything else goes on."""
+        node.state, node.error = FAILED, error
+        self._finished(node, self.clocks.get(node.bound.connector.venue, self.now))
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to ask."""
+        return self.outstanding == 0
+
+    def lanes(self) -> list[Lane]:
+        """The lanes on which something is ready."""
+        return [lane for lane, queue in self.ready.items() if queue]
+
+    def waiting_works(self) -> list[Work]:
+        """The datasets whose binding waits for an answer before it can say what else it needs."""
+        return [work for _, work in self._stuck if work is not None]
+
+    def unresolved(self) -> dict[str, int]:
+        """Per venue, how many names wait for its market list."""
+        return {venue: count for venue, count in self._unresolved.items() if count}
+
+    # ---------------------------------------------------------------- answers
+
+    def parts(self, query: Query[Any]) -> list[Work]:
+        """The datasets that answer a query, in the order of their markets."""
+        return [
+            work
+            for market in self.matches.get(query, ())
+            if (work := self.works.get(Dataset(query.model, query.venue, market.market, query.variant)))
+        ]
+
+    def frame(self, query: Query[Any]) -> Frame[Any]:
+        """The answer of a query: rows of its range, with coverage and failures."""
+        rows: list[Model] = []
+        coverage: dict[Dataset, list[Any]] = {}
+        failures = list(self.failures.get(query, ()))
+        time = query.model.time
+        if query.model is Market:
+            work = self.works.get(Dataset(Market, query.venue, "*", ()))
+            if work:
+                failures += work.failures
+                rows = [m for m in work.models.values() if fnmatchcase(m.market, query.pattern)]  # type: ignore[attr-defined]
+                if not rows and not failures and not query.is_pattern:
+                    failures.append(_unlisted(query))
+            return Frame(Market, ordered(Market, rows), Coverage({}), failures)
+        for work in self.parts(query):
+            models: Any = work.models.values()
+            if time:
+                models = [row for row in models if query.start <= getattr(row, time) < query.end]
+                coverage[work.ask.dataset] = clipped(stretches(work.claims), query.start, query.end)
+            rows += ordered(query.model, models)
+            failures += [f for f in work.failures if not time or (f.start < query.end and query.start < f.end)]
+        return Frame(query.model, rows, Coverage(coverage), failures)
+
+    # ---------------------------------------------------------------- names, per venue, before anything is merged
+
+    def _resolve(self, query: Query[Any]) -> None:
+        connector = self.venues.connector(query.venue)
+        if query.model is Market:
+            self._ask(_list_ask(query.venue, self.now))
+            return
+        self.venues.registry.binding(type(connector), query.model, query.variant)
+        if query.is_pattern or connector.symbols.listed:
+            self._unresolved[query.venue] = self._unresolved.get(query.venue, 0) + 1
+            self._drive(self._names(query), None)
+        else:
+            symbol = connector.symbols.spell(query.pattern)
+            base, _, quote = query.pattern.partition("/")
+            self.matches[query] = (Market(query.venue, query.pattern, symbol, base, quote),)
+            self._named.setdefault(query.venue, []).append(query)
+
+    async def _names(self, query: Query[Any]) -> None:
+        """Find the markets of a pattern in the venue's list; a list that fails is the query's failure."""
+        try:
+            frame = await _list_ask(query.venue, self.now)
+            found = tuple(row for row in frame if fnmatchcase(row.market, query.pattern))
+            if frame.failures and not found:
+                self.failures[query] = [Failure(None, query.start, query.end, f.error) for f in frame.failures]
+            elif not found:
+                self.failures[query] = [_unlisted(query)]
+            self.matches[query] = found
+            self._named.setdefault(query.venue, []).append(query)
+        finally:
+            self._unresolved[query.venue] -= 1
+            self._release()
+
+    def _release(self) -> None:
+        """Unite the wants of every venue whose names are all known, and call the bindings: once per dataset."""
+        for venue in [name for name in self._named if not self._unresolved.get(name)]:
+            united: dict[tuple[type[Model], tuple[str, ...], str], tuple[Market, Spans]] = {}
+            for query in self._named.pop(venue):
+                spans = query.spans
+                for market in self.matches[query]:
+                    key = (query.model, query.variant, market.market)
+                    known = united.get(key)
+                    united[key] = (market, spans if known is None else known[1] | spans)
+            for (model, variant, name), (market, spans) in united.items():
+                self._ask(Ask(model, venue, name, market.symbol, variant, spans, self.now, market))
+
+    # ---------------------------------------------------------------- asks: united, less what is held, the rest to the binding
+
+    def _ask(self, ask: Ask, done: Callable[[Work], None] | None = None) -> Work:
+        dataset = ask.dataset
+        work = self.works.get(dataset)
+        first = work is None
+        if work is None:
+            work = self.works[dataset] = Work(ask)
+        new = ask.spans - work.asked
+        work.asked |= new
+        if first and self.store is not None and ask.model.time:
+            work.claims += self.store.claims(dataset)
+            work.known = len(work.claims)
+        missing = new - held(work.claims) if new and work.claims else new
+        if done is not None and self.store is not None and missing != new:
+            for row in self.store.rows(dataset, new - missing):
+                work.models[row.position] = row
+        if (first and not ask.model.time) or missing:
+            self._bind(work, ask, missing)
+        if done is not None:
+            if work.open:
+                work.waiting.append(done)
+            else:
+                done(work)
+        return work
+
+    def _bind(self, work: Work, ask: Ask, missing: Spans) -> None:
+        connector = self.venues.connector(ask.venue)
+        binding = self.venues.registry.binding(type(connector), ask.model, ask.variant)
+        if binding.horizon is not None and missing:
+            reach = Spans.of((self.now - binding.horizon, NEVER))
+            for start, end in missing - reach:
+                work.claims.append(_past(ask.dataset, start, end, self.now))
+            missing &= reach
+            if not missing:
+                return
+        if missing != ask.spans:
+            ask = Ask(
+                ask.model, ask.venue, ask.market, ask.symbol, ask.variant, missing, ask.now, ask.listing
+            )
+        work.open += 1
+        try:
+            made = binding()(connector, ask)
+            if isinstance(made, CoroutineType):
+                self._drive(made, work)
+            else:
+                self._emit(made, work)
+        except TradeFloodError as error:
+            self._failed(work, missing, error)
+        except Exception as error:  # noqa: BLE001 - a binding is somebody else's code
+            self._failed(work, missing, _broken(binding, error))
+        self._closed(work)
+
+    def _emit(self, made: Any, work: Work) -> None:
+        """Take what a binding returned: a step, several, or rows."""
+        if made is None:
+            return
+        if isinstance(made, Step):
+            self._want(Want(made.turn, into=work, step=made))
+        elif isinstance(made, tuple):
+            for part in made:
+                self._emit(part, work)
+        elif isinstance(made, Turn):
+            raise DeclarationError(f"{work.ask.dataset.label}: its binding returned {made!r} unpacked; mark a @turn_execution")
+        else:
+            self._take_rows(work, list(made), None)
+            self._claim_derived(work)
+
+    def _claim_derived(self, work: Work) -> None:
+        """Rows made from other models hold what those hold, at the weakest of their grades, and nothing more."""
+        if not work.ask.model.time or not work.basis:
+            return
+        spans, grade = work.asked, Grade.A
+        for frame in work.basis:
+            for dataset, parts in frame.coverage.parts.items():
+                spans &= frame.coverage.held(dataset)
+                grade = weakest([grade, *(part.grade for part in parts if part.grade)])
+            for failure in frame.failures:
+                self._failed(work, Spans.of((failure.start, failure.end)) & work.asked, failure.error)
+        names = {part.name: value for part, value in zip(work.ask.model.variants(), work.ask.variant, strict=True)}
+        if "interval" in names:
+            grid = interval(names["interval"])
+            spans = Spans.of(*((grid.ceil(low), grid.floor(high)) for low, high in spans))
+        rows = ordered(work.ask.model, work.models.values())
+        clock = self.clocks.get(work.ask.venue, self.now)
+        work.claims += derived(work.ask.dataset, spans, rows, "made from other rows", grade, clock)
+
+    def _closed(self, work: Work) -> None:
+        work.open -= 1
+        if not work.open:
+            waiting, work.waiting = work.waiting, []
+            for done in waiting:
+                done(work)
+
+    def _failed(self, work: Work | None, spans: Spans, error: TradeFloodError) -> None:
+        if work is not None:
+            dataset = work.ask.dataset
+            parts = spans or (() if work.ask.model.time else ((0, 0),))
+            work.failures += [Failure(dataset, start, end, error) for start, end in parts]
+
+    # ---------------------------------------------------------------- wants: united now, cut at the end of the tick
+
+    def _want(self, want: Want) -> None:
+        turn = want.turn
+        key = (turn.bound, turn.args)
+        series = self.series.get(key)
+        if series is None:
+            series = self.series[key] = Series(turn.bound, turn.args)
+        if want.into is not None:
+            want.into.open += 1
+        if turn.spans:
+            series.wanted |= turn.spans
+        for symbol in turn.symbols:
+            series.symbols[symbol] = None
+        series.new.append(want)
+        if not series.queued:
+            series.queued = True
+            self._dirty.append(series)
+
+    def _settle(self) -> None:
+        """Cut everything that was wanted since the last time."""
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for series in dirty:
+                self._cut(series)
+        if self.done and self.tasks:
+            self._unstick()
+
+    def _cut(self, series: Series) -> None:
+        series.queued = False
+        wants, series.new = series.new, []
+        spec = series.bound.spec
+        for want in wants:
+            want.left += 1  # not finished before all its pages are counted
+        for node, page in series.live:
+            self._attach(series, node, page, wants)
+        try:
+            for page in self._pages(series):
+                self._node(series, page, wants)
+        except TradeFloodError as error:
+            for want in wants:
+                want.errors.append(error)
+        except Exception as error:  # noqa: BLE001 - a request builder is somebody else's code
+            for want in wants:
+                want.errors.append(DeclarationError(f"turn {series.bound.connector.venue}.{spec.name}: {error!r}"))
+        for want in wants:
+            self._less(want)
+
+    def _pages(self, series: Series) -> Iterator[Page]:
+        spec = series.bound.spec
+        if spec.symbols is not None:
+            todo = [symbol for symbol in series.symbols if symbol not in series.symbols_asked]
+            series.symbols_asked.update(todo)
+            for at in range(0, len(todo), spec.symbols):
+                yield Page(symbols=tuple(todo[at : at + spec.symbols]))
+        elif spec.pages is not None:
+            todo_spans = series.wanted - series.asked
+            series.asked |= todo_spans
+            yield from spec.pages.cut(todo_spans, series.bound.step(series.args))
+        elif not series.live:
+            yield Page()
+
+    def _node(self, series: Series, page: Page, wants: list[Want]) -> None:
+        bound = series.bound
+        request = bound.request(page, series.args)
+        key = request.identity(bound.connector.venue)
+        self.asked += 1
+        node = self.nodes.get(key)
+        if node is None:
+            deadline = NEVER
+            into = wants[0].into if wants else None
+            if into is not None:
+                horizon = self._horizon(into)
+                if horizon is not None:
+                    deadline = page.start + horizon
+            node = self.nodes[key] = Node(key, bound, request, page, deadline)
+            self._number += 1
+            self.outstanding += 1
+            entry = (deadline, self._number, node)
+            queue = self.ready.get(node.lane)
+            if not queue:
+                self.ready[node.lane] = [entry]
+            elif deadline == NEVER and queue[-1][0] == NEVER:
+                queue.append(entry)  # numbers rise, so the order of the heap holds
+            else:
+                heapq.heappush(queue, entry)
+        else:
+            self.merged += 1
+        series.live.append((node, page))
+        self._attach(series, node, page, wants)
+
+    def _horizon(self, work: Work) -> int | None:
+        connector = self.venues.connector(work.ask.venue)
+        return self.venues.registry.binding(type(connector), work.ask.model, work.ask.variant).horizon
+
+    def _attach(self, series: Series, node: Node, page: Page, wants: list[Want]) -> None:
+        mine = [want for want in wants if want.meets(page)]
+        if not mine:
+            return
+        for want in mine:
+            want.left += 1
+        if node.state == WAITING:
+            node.uses.append((series, page, mine))
+        else:
+            clock = self.clocks.get(node.bound.connector.venue, self.now)
+            self._spread(node, series, page, mine, clock, follow=False)
+
+    # ---------------------------------------------------------------- answers arrive
+
+    def _finished(self, node: Node, clock: int) -> None:
+        self.outstanding -= 1
+        uses, node.uses = node.uses, []
+        for series, page, wants in uses:
+            self._spread(node, series, page, wants, clock, follow=True)
+        node.packed = {}
+        self._settle()
+
+    def _spread(self, node: Node, series: Series, page: Page, wants: list[Want], clock: int, *, follow: bool) -> None:
+        error, span = node.error, None
+        style = series.bound.spec.pages
+        rows = node.rows
+        if error is None and style is not None:
+            try:
+                following = _following(series, page, rows, clock) if follow else None
+                span = style.covers(page, rows)
+                if isinstance(style, Chain | Recent):
+                    for want in wants:
+                        want.firm.update(style.firm(page, rows))
+            except TradeFloodError as wrong:
+                error = wrong
+            except Exception as wrong:  # noqa: BLE001 - the style calls the connector's functions on rows
+                error = series.bound.changed(wrong, node.reply.body if node.reply else b"")
+            else:
+                if following is not None:
+                    self._node(series, following, wants)
+        for want in wants:
+            if error is not None:
+                self._lost(want, page, error)
+            else:
+                self._give(want, node, page, span, clock)
+            self._less(want)
+
+    def _lost(self, want: Want, page: Page, error: TradeFloodError) -> None:
+        want.errors.append(error)
+        if want.into is not None:
+            spans = want.turn.spans
+            ids = want.turn.ids
+            missing = Spans.of(*ids.times) if ids is not None else (spans or EMPTY) & Spans.of((page.start, page.end))
+            self._failed(want.into, missing or want.into.asked, error)
+            want.errors.clear()
+
+    def _give(self, want: Want, node: Node, page: Page, span: Span | None, clock: int) -> None:
+        rows, spec = node.rows, node.bound.spec
+        if spec.by is not None and want.symbols:
+            rows = [row for symbol in want.turn.symbols for row in _by_symbol(node).get(symbol, ())]
+        if want.step is None:
+            if want.rows is None or not isinstance(rows, list):
+                want.rows = rows
+            else:
+                want.rows = [*want.rows, *rows]
+        elif want.into is not None:
+            key = (want.step.pure, want.step.args, want.turn.symbols)
+            try:
+                models = node.packed.get(key)
+                if models is None:
+                    models = [checked(model) for model in want.step.models(rows)]
+                    if want.step.binding.numbered:
+                        models = number_equals(models)
+                    node.packed[key] = models
+            except TradeFloodError as error:
+                self._lost(want, page, error)
+                return
+            except Exception as error:  # noqa: BLE001 - a packing step is somebody else's code
+                self._lost(want, page, node.bound.changed(error, node.reply.body if node.reply else b""))
+                return
+            self._take_rows(want.into, models, node.reply, clock)
+        if span is not None and span[0] < span[1]:
+            want.covered.append(span)
+        want.clock = min(want.clock, clock)
+
+    def _take_rows(self, work: Work, models: Sequence[Model], reply: Reply | None, clock: int = NEVER) -> None:
+        names = {column.name for column in work.ask.model.columns()}
+        if "closed" in names:
+            grid = interval(work.ask.interval)
+            for model in models:
+                if model.closed is None:  # type: ignore[attr-defined]
+                    model.closed = grid.next(model.open_time) <= clock  # type: ignore[attr-defined]
+        if reply is not None and "received_at" in names:
+            for model in models:
+                model.received_at = reply.received_at  # type: ignore[attr-defined]
+        keep = work.models
+        for model in models:
+            keep[model.position] = model
+
+    def _less(self, want: Want) -> None:
+        want.left -= 1
+        if want.left:
+            return
+        if want.into is not None:
+            for error in want.errors:
+                self._failed(want.into, want.turn.spans or want.into.asked, error)
+            if want.into.ask.model.time:
+                want.into.claims += self._claims(want, want.into)
+        if want.done is not None:
+            want.done(want)
+        if want.into is not None:
+            self._closed(want.into)
+
+    def _claims(self, want: Want, work: Work) -> Iterator[Claim]:
+        """What the answers of a finished want prove."""
+        dataset, style = work.ask.dataset, want.turn.bound.spec.pages
+        connector = want.turn.bound.connector
+        clock = self.clocks.get(connector.venue, self.now) if want.clock == NEVER else want.clock
+        settle, parser = connector.rest.settle, parser_of(connector)
+        covered = Spans.of(*want.covered)
+        rows = ordered(work.ask.model, work.models.values())
+        if isinstance(want.turn.ids, Ids):
+            ids = want.turn.ids
+            numbered = sorted((int(row.position), row) for row in rows)
+            whole = zip(ids.ids, ids.times, ids.bounded, strict=True)
+            yield from in_sequence(dataset, whole, covered, numbered, clock, settle, parser)
+        elif isinstance(style, Recent | Chain):
+            yield from over_range(dataset, covered, rows, clock, settle, parser, firm=want.firm)
+        elif style is not None and style.per == "interval":
+            yield from on_grid(dataset, work.ask.interval, covered, rows, clock, settle, parser)
+
+    # ---------------------------------------------------------------- coroutines: bindings with a question in them
+
+    def _drive(self, coroutine: Any, work: Work | None) -> None:
+        self.tasks += 1
+        if work is not None:
+            work.open += 1
+        self._step(coroutine, work, None, None)
+
+    def _step(self, coroutine: Any, work: Work | None, value: Any, error: TradeFloodError | None) -> None:
+        try:
+            need = coroutine.throw(error) if error is not None else coroutine.send(value)
+        except StopIteration as stop:
+            self._ended(work, stop.value)
+            return
+        except TradeFloodError as wrong:
+            self._ended(work, None, wrong)
+            return
+        except Exception as wrong:  # noqa: BLE001 - a binding is somebody else's code
+            label = work.ask.dataset.label if work else "a list of markets"
+            self._ended(work, None, DeclarationError(f"the binding of {label} failed: {wrong!r}"))
+            return
+        needs = tuple(need) if isinstance(need, Both) else (need,)
+        for part in needs:
+            if not isinstance(part, Turn | Ask):
+                coroutine.close()
+                label = work.ask.dataset.label if work else "a list of markets"
+                wrong = DeclarationError(f"the binding of {label} awaited {part!r}, which is neither a turn nor a model")
+                self._ended(work, None, wrong)
+                return
+        self._await(coroutine, work, needs, together=isinstance(need, Both))
+
+    def _await(self, coroutine: Any, work: Work | None, needs: tuple[Any, ...], *, together: bool) -> None:
+        got: list[Any] = [None] * len(needs)
+        left = [len(needs)]
+        errors: list[TradeFloodError] = []
+        waiting = (coroutine, work)
+        self._stuck.append(waiting)
+
+        def arrived(index: int, value: Any, error: TradeFloodError | None) -> None:
+            got[index] = value
+            left[0] -= 1
+            if error is not None:
+                errors.append(error)
+            if not left[0] and waiting in self._stuck:
+                self._stuck.remove(waiting)
+                answer = tuple(got) if together else got[0]
+                self._step(coroutine, work, None if errors else answer, errors[0] if errors else None)
+
+        def wanted(index: int) -> Callable[[Want], None]:
+            return lambda want: arrived(index, want.rows, want.errors[0] if want.errors else None)
+
+        def asked(index: int) -> Callable[[Work], None]:
+            def done(other: Work) -> None:
+                frame = other.frame()
+                if work is not None:
+                    work.basis.append(frame)
+                arrived(index, frame, None)
+
+            return done
+
+        if not needs:
+            self._stuck.remove(waiting)
+            self._step(coroutine, work, (), None)
+            return
+        for index, part in enumerate(needs):
+            if isinstance(part, Turn):
+                self._want(Want(part, done=wanted(index)))
+            else:
+                try:
+                    self._ask(part, asked(index))
+                except TradeFloodError as error:
+                    arrived(index, None, error)
+
+    def _ended(self, work: Work | None, made: Any, error: TradeFloodError | None = None) -> None:
+        self.tasks -= 1
+        if work is None:
+            return
+        if error is None:
+            try:
+                self._emit(made, work)
+            except TradeFloodError as wrong:
+                error = wrong
+        if error is not None:
+            self._failed(work, work.asked, error)
+        self._closed(work)
+
+    def _unstick(self) -> None:
+        """Nothing is left to ask and somebody still waits: a model that awaits itself. That is an error, not a silence."""
+        while self._stuck:
+            coroutine, work = self._stuck.pop()
+            coroutine.close()
+            label = work.ask.dataset.label if work else "a list of markets"
+            self._ended(work, None, DeclarationError(f"the binding of {label} waits for itself"))
+
+
+def _following(series: Series, page: Page, rows: Any, clock: int) -> Page | None:
+    """The page that must follow an answer; on a grid none that has no position before the venue's clock."""
+    style = series.bound.spec.pages
+    assert style is not None
+    if isinstance(style, Chain):
+        return style.after(page, rows, clock)
+    if style.per != "interval":
+        return style.after(page, rows)
+    following = style.after(Page(page.start, min(page.end, clock), page.cursor), rows)
+    if following is None:
+        return None
+    start = interval(series.args[series.bound.spec.where["interval"]]).ceil(following.start)
+    return Page(start, following.end, following.cursor) if start < following.end else None
+
+
+def ordered(model: type[Model], rows: Any) -> list[Any]:
+    """Rows by time, equal times by position, as numbers where positions are numbers."""
+    time = model.time
+    if time is None:
+        return sorted(rows, key=lambda row: [str(getattr(row, name)) for name in model.key])
+    last = model.key[-1]
+    if last == time:
+        return sorted(rows, key=lambda row: getattr(row, time))
+    return sorted(rows, key=lambda row: (getattr(row, time), *_number(getattr(row, last))))
+
+
+def parser_of(connector: Connector) -> str:
+    """The name of the code that reads a venue: module and the library's version of it."""
+    return f"{type(connector).__module__}.{type(connector).__qualname__}"
+
+
+def _number(text: Any) -> tuple[int, str]:
+    """An order for ids: '999' before '1000', and texts after each other."""
+    return (int(text), "") if isinstance(text, int) or text.isdecimal() else (0, text)
+
+
+def _by_symbol(node: Node) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] | None = node.packed.get("by symbol")  # type: ignore[assignment]
+    if found is None:
+        found = {}
+        by = node.bound.spec.by
+        assert by is not None
+        for row in judged_rows(node.rows):
+            found.setdefault(by(row), []).append(row)
+        node.packed["by symbol"] = found  # type: ignore[assignment]
+    return found
+
+
+def _list_ask(venue: str, now: int) -> Ask:
+    return Ask(Market, venue, "*", "*", (), EMPTY, now)
+
+
+def _unlisted(query: Query[Any]) -> Failure:
+    what = "no market matches" if query.is_pattern else "no market"
+    error = UnknownMarket(f"{query.venue}: {what} {query.pattern!r}; list them with: tradeflood markets {query.venue}")
+    return Failure(None, query.start, query.end, error)
+
+
+def _past(dataset: Dataset, start: int, end: int, now: int) -> Claim:
+    return Claim(dataset, start, end, State.LOST, None, "past the venue's horizon", as_of=now)
+
+
+def _broken(binding: Any, error: Exception) -> DeclarationError:
+    return DeclarationError(f"the binding {binding.__module__}.{binding.__qualname__} failed: {error!r}")
+

@@ -1,0 +1,1 @@
+"""The session and the runner: the only place where planner, transport and store meet."""

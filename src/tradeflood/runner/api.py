@@ -1,0 +1,49 @@
+"""The library without `await`: for scripts and notebooks."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from tradeflood.coverage import Frame
+from tradeflood.models import Model
+from tradeflood.models.time import When
+from tradeflood.planner import Plan, Query, Result
+from tradeflood.runner.flood import Flood, run_sync
+
+M = TypeVar("M", bound=Model)
+
+
+def collect(
+    model: type[M],
+    *markets: str,
+    start: When | None = None,
+    end: When | None = None,
+    offline: bool = False,
+    strict: bool = False,
+    **variant: str,
+) -> Frame[M]:
+    """The rows of a model in [start, end), with their coverage; `Flood.collect` tells the rest.
+
+    Works in scripts and, where an event loop runs already, in notebooks.
+    """
+
+    async def work() -> Frame[M]:
+        async with Flood() as flood:
+            return await flood.collect(model, *markets, start=start, end=end, offline=offline, strict=strict, **variant)
+
+    return run_sync(work)
+
+
+def plan(*queries: Query[object]) -> Plan:  # type: ignore[type-var]
+    """The merged plan of some queries. Look at it with `explain()`, then `run()` it."""
+    flood = Flood()
+
+    def run(made: Plan) -> Result:
+        async def work() -> Result:
+            async with Flood(flood.config) as session:
+                return await session.run(made)
+
+        return run_sync(work)
+
+    made = flood.plan(*queries)
+    return Plan(made.queries, made.venues, at=made.now, runner=run)

@@ -1,0 +1,115 @@
+"""Carrying a run out: the asyncio shell around the planner's machine."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from attrs import frozen
+
+from tradeflood.errors import RateLimited, TradeFloodError, TransportError, Unavailable
+from tradeflood.models.time import MINUTE, MS
+from tradeflood.planner.run import Node, Run
+from tradeflood.transport import Clock, Limiter, ProxyScheme, Transport, call_of
+from tradeflood.turns import Reply
+from tradeflood.turns.turn import Lane
+
+
+@frozen
+class Patience:
+    """How long a request is tried: the one policy of retries.
+
+    `attempts` for answers that did not come or that a gateway gave; `waits` for a venue that says not now;
+    `longest` is the pause in ns for which a request is kept rather than given up.
+    """
+
+    attempts: int = 4
+    waits: int = 8
+    longest: int = 5 * MINUTE
+    first_delay: int = 300 * MS
+    width: int = 8
+
+
+@frozen
+class Network:
+    """What a run needs of the network."""
+
+    transport: Transport
+    limiter: Limiter
+    scheme: ProxyScheme
+    clock: Clock
+    patience: Patience = Patience()
+
+
+async def carry_out(run: Run, network: Network, observe: Callable[[Node], None] | None = None) -> None:
+    """Make every request of a run, in as many lanes as there are budgets; one lane never waits for another.
+
+    Returns when nothing is left. Cancelling it puts back what was under way. `observe` hears of every request
+    that is over.
+    """
+    busy: dict[Lane, int] = {}
+    async with asyncio.TaskGroup() as group:
+
+        def pump() -> None:
+            for lane in run.lanes():
+                while busy.get(lane, 0) < network.patience.width and (node := run.take(lane)) is not None:
+                    busy[lane] = busy.get(lane, 0) + 1
+                    group.create_task(one(node, lane))
+
+        async def one(node: Node, lane: Lane) -> None:
+            try:
+                reply = await ask(node, network)
+            except asyncio.CancelledError:
+                run.back(node)
+                raise
+            except TradeFloodError as error:
+                run.fail(node, error)
+            else:
+                run.feed(node, reply)
+            busy[lane] -= 1
+            if observe is not None:
+                observe(node)
+            pump()
+
+        pump()
+
+
+async def ask(node: Node, network: Network) -> Reply:
+    """The venue's good answer to a request, after as many tries as patience allows.
+
+    Raises the venue's or the transport's error, with the request in it.
+    """
+    patience, connector = network.patience, node.bound.connector
+    kind = "paged" if node.bound.spec.pages is not None else "rest"
+    failed = waited = 0
+    while True:
+        call = call_of(node.bound, node.request, kind, network.scheme.exit(kind))  # type: ignore[arg-type]
+        try:
+            reply = await network.transport.send(call)
+            if (used := connector.spent(reply)) is not None:
+                network.limiter.correct(call, used)
+            connector.judge(reply)
+        except RateLimited as error:
+            waited += 1
+            until = network.limiter.pause(call, error.until)
+            wait = until - network.clock.now()
+            if waited >= patience.waits or wait > patience.longest:
+                raise _named(error, node) from error
+        except (TransportError, Unavailable) as error:
+            failed += 1
+            if failed >= patience.attempts:
+                raise _named(error, node) from error
+            delay = patience.first_delay << (failed - 1)
+            await network.clock.sleep(delay + random.randrange(delay // 2))  # noqa: S311 - jitter
+        except TradeFloodError as error:
+            raise _named(error, node) from error
+        else:
+            return reply
+
+
+def _named(error: TradeFloodError, node: Node) -> TradeFloodError:
+    error.request = node.request
+    return error
+
+

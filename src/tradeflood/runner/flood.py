@@ -1,0 +1,323 @@
+"""Flood: the session. Planner, transport and store meet here."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from tradeflood.config import STORE, Config, load_config
+from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, clipped, stretches
+from tradeflood.errors import Incomplete, UsageError
+from tradeflood.models import Market, Model
+from tradeflood.models.time import When, iso
+from tradeflood.planner import Node, Plan, Query, Result, Run
+from tradeflood.runner.execute import Network, Patience, carry_out
+from tradeflood.runner.stream import Stream, Subscription, subscription
+from tradeflood.runner.venues import SessionVenues
+from tradeflood.spans import EMPTY, Spans
+from tradeflood.store import Store, open_store
+from tradeflood.transport import (
+    Clock,
+    Direct,
+    HttpTransport,
+    Limited,
+    Limiter,
+    Recorded,
+    Recorder,
+    StaticPool,
+    SystemClock,
+    Transport,
+)
+from tradeflood.turns import Ask
+
+M = TypeVar("M", bound=Model)
+T = TypeVar("T")
+
+
+class Flood:
+    """A session: venues, their budgets, and the store where one is configured.
+
+    `config` is a path, a dict of the same shape, or nothing: then `./tradeflood.toml` where it exists, and the
+    environment. Use it as an async context manager. `transport` and `clock` replace the network and the time,
+    for tests and for replaying.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any] | Config | None = None,
+        *,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.config = load_config(config)
+        self.venues = SessionVenues(self.config.venues)
+        self.clock = clock or SystemClock()
+        self.recorder = Recorder(self.config.record) if self.config.record else None
+        limiter = Limiter(self.clock)
+        inner: Transport = transport or HttpTransport(self.clock)
+        if self.recorder is not None:
+            inner = Recorded(inner, self.recorder)
+        scheme = StaticPool(self.config.proxies) if self.config.proxies else Direct()
+        self.network = Network(Limited(inner, limiter), limiter, scheme, self.clock, patience or Patience())
+        self._store: Store | None = None
+
+    async def __aenter__(self) -> Self:
+        if self.config.store is not None:
+            await asyncio.to_thread(self.open_store)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.network.transport.close()
+        self.close_store()
+        if self.recorder is not None:
+            self.recorder.close()
+
+    # ---------------------------------------------------------------- the store
+
+    @property
+    def store(self) -> Store | None:
+        """The store, where one is open."""
+        return self._store
+
+    def open_store(self) -> Store:
+        """The configured store, or the default one, opened and brought up to date.
+
+        Raises StoreError where it cannot be: not writable, held by another process.
+        """
+        if self._store is None:
+            self._store = open_store(self.config.store or STORE)
+            self._store.migrate()
+        return self._store
+
+    def close_store(self) -> None:
+        """Release the store."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    # ---------------------------------------------------------------- the past
+
+    async def collect(
+        self,
+        model: type[M],
+        *markets: str,
+        start: When | None = None,
+        end: When | None = None,
+        offline: bool = False,
+        strict: bool = False,
+        **variant: str,
+    ) -> Frame[M]:
+        """The rows of a model in [start, end), market by market, with their coverage.
+
+        With a store, only what it lacks is asked of the venue, and stored. `offline` asks no venue at all.
+        `strict` raises Incomplete where any of the range is not held on grade B or better.
+        Raises UsageError for what cannot be asked, and the venue's error where nothing could be had.
+        """
+        queries = [Query(model, market, start=start, end=end, **variant) for market in markets]
+        if not queries:
+            raise UsageError("say which market, such as binance:BTC/USDT")
+        frames = await self._offline(queries) if offline else list(await self.run(self.plan(*queries)))
+        frame = joined(model, frames)
+        if strict:
+            demand(frame, queries)
+        if not frame and frame.failures:
+            raise frame.failures[0].error
+        return frame
+
+    def plan(self, *queries: Query[Any]) -> Plan:
+        """The plan of some queries; nothing is asked yet."""
+        return Plan(queries, self.venues, store=HeldRows(self._store) if self._store else None, at=self.clock.now())
+
+    async def run(self, plan: Plan, observe: Callable[[Node], None] | None = None) -> Result:
+        """Carry a plan out: one frame per query, in order. What failed is in the frames, beside what did not."""
+        store = HeldRows(self._store) if self._store else None
+        run = Run(plan.queries, self.venues, plan.now, store)
+        await carry_out(run, self.network, observe)
+        if self._store is None:
+            return Result([run.frame(query) for query in plan.queries])
+        await asyncio.to_thread(keep, run, self._store)
+        return Result([await asyncio.to_thread(_from_store, run, query, self._store) for query in plan.queries])
+
+    async def _offline(self, queries: Sequence[Query[Any]]) -> list[Frame[Any]]:
+        store = await asyncio.to_thread(self.open_store)
+        return [await asyncio.to_thread(held_frame, query, store) for query in queries]
+
+    # ---------------------------------------------------------------- now
+
+    def stream(self, model: type[M], *markets: str, fast: bool | None = None, **variant: str) -> Stream[M]:
+        """Live rows of some markets. `fast` chooses the transport: picows, or websockets; None: what is installed."""
+        queries = [Query(model, market, **variant) for market in markets]
+        if not queries:
+            raise UsageError("say which market, such as binance:BTC/USDT")
+        return self.stream_of(queries, fast=fast)
+
+    def stream_of(self, queries: Sequence[Query[Any]], *, fast: bool | None = None) -> Stream[Any]:
+        """Live rows of the markets and models of some queries."""
+
+        async def prepare() -> tuple[Subscription, ...]:
+            asks = await self.asks(queries)
+            return tuple(
+                subscription(ask, connector, self.venues.registry.binding(type(connector), ask.model, ask.variant)())
+                for ask in asks
+                for connector in (self.venues.connector(ask.venue),)
+            )
+
+        return Stream(prepare, self.network, self.recorder, fast=fast)
+
+    async def asks(self, queries: Sequence[Query[Any]]) -> list[Ask]:
+        """One ask per dataset that the queries name; patterns are resolved in the venues' lists, markets that trade only."""
+        lists = {
+            query.venue: Query(Market, f"{query.venue}:*")
+            for query in queries
+            if query.is_pattern or self.venues.connector(query.venue).symbols.listed
+        }
+        found = dict(zip(lists, await self.run(self.plan(*lists.values())), strict=True)) if lists else {}
+        asks: dict[Dataset, Ask] = {}
+        for query in queries:
+            for market in _markets(query, found.get(query.venue), self.venues):
+                ask = Ask(
+                    query.model, query.venue, market.market, market.symbol, query.variant, EMPTY, self.clock.now(), market
+                )
+                asks.setdefault(ask.dataset, ask)
+        return list(asks.values())
+
+
+class HeldRows:
+    """A store, as the planner sees it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def claims(self, dataset: Dataset) -> Sequence[Claim]:
+        """The claims on a dataset."""
+        return self._store.claims(dataset)
+
+    def rows(self, dataset: Dataset, spans: Spans) -> Sequence[Model]:
+        """The rows of these times."""
+        return [row for start, end in spans for row in self._store.read(dataset, start, end)]
+
+
+def keep(run: Run, store: Store) -> None:
+    """Write what a run brought: rows first, claims after them. What was read from the store is not written again."""
+    batches: dict[type[Model], list[Model]] = {}
+    claims: list[Claim] = []
+    for work in run.works.values():
+        batches.setdefault(work.ask.model, []).extend(work.models.values())
+        claims += work.new_claims
+    store.write(batches, claims)
+
+
+def _from_store(run: Run, query: Query[Any], store: Store) -> Frame[Any]:
+    """A query's frame as the store now has it; lists as they were answered."""
+    told = run.frame(query)
+    if query.model.time is None:
+        return told
+    return _held(query, [work.ask.dataset for work in run.parts(query)], store, told.failures)
+
+
+def held_frame(query: Query[Any], store: Store) -> Frame[Any]:
+    """A query's frame from the store alone."""
+    if query.model.time is None:
+        rows = [row for row in store.read_list(query.model, query.venue) if _matches(query, row.market)]  # type: ignore[attr-defined]
+        return Frame(query.model, rows)
+    datasets = [
+        dataset
+        for dataset in store.datasets()
+        if (dataset.model, dataset.venue, dataset.variant) == (query.model, query.venue, query.variant)
+        and _matches(query, dataset.market)
+    ]
+    return _held(query, datasets, store, ())
+
+
+def _held(query: Query[Any], datasets: Sequence[Dataset], store: Store, failures: Sequence[Failure]) -> Frame[Any]:
+    rows: list[Model] = []
+    parts = {}
+    for dataset in datasets:
+        rows += store.read(dataset, query.start, query.end)
+        parts[dataset] = clipped(stretches(store.claims(dataset)), query.start, query.end)
+    return Frame(query.model, rows, Coverage(parts), failures)
+
+
+def _matches(query: Query[Any], market: str) -> bool:
+    from fnmatch import fnmatchcase  # noqa: PLC0415
+
+    return fnmatchcase(market, query.pattern)
+
+
+def _markets(query: Query[Any], listed: Frame[Market] | None, venues: SessionVenues) -> list[Market]:
+    if listed is None:
+        symbol = venues.connector(query.venue).symbols.spell(query.pattern)
+        base, _, quote = query.pattern.partition("/")
+        return [Market(query.venue, query.pattern, symbol, base, quote)]
+    if listed.failures:
+        raise listed.failures[0].error
+    found = [row for row in listed if _matches(query, row.market) and row.status in {None, "trading"}]
+    if not found:
+        raise UsageError(
+            f"{query.venue}: no market matches {query.pattern!r}; list them with: tradeflood markets {query.venue}"
+        )
+    return found
+
+
+def joined(model: type[M], frames: Sequence[Frame[Any]]) -> Frame[M]:
+    """Several frames of a model as one; a dataset that is in several is there once."""
+    if len(frames) == 1:
+        return frames[0]
+    rows: dict[Any, Any] = {}
+    parts: dict[Dataset, Any] = {}
+    failures: list[Failure] = []
+    for frame in frames:
+        rows |= {tuple(getattr(row, name) for name in model.key): row for row in frame}
+        parts |= frame.coverage.parts
+        failures += frame.failures
+    return Frame(model, list(rows.values()), Coverage(parts), failures)
+
+
+def demand(frame: Frame[Any], queries: Sequence[Query[Any]], least: Grade = Grade.B) -> None:
+    """Nothing, where every dataset of the queries is held throughout on this grade or better.
+
+    Raises Incomplete that names the first place where it is not, and how many there are.
+    """
+    wanted = {query.venue: query for query in queries}
+    lacking: list[str] = [str(failure.error) for failure in frame.failures]
+    for dataset, part in frame.coverage.weaker_than(least):
+        lacking.append(f"{dataset.label}: {iso(part.start)} … {iso(part.end)} is {part.state} {part.grade or ''}".rstrip())
+    for dataset, parts in frame.coverage.parts.items():
+        query = wanted[dataset.venue]
+        for start, end in query.spans - Spans.of(*((part.start, part.end) for part in parts)):
+            lacking.append(f"{dataset.label}: {iso(start)} … {iso(end)} is unknown")
+    if not frame.coverage.parts and any(query.model.time for query in queries) and not lacking:
+        lacking.append("nothing is known of what was asked")
+    if lacking:
+        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise Incomplete(f"not complete: {lacking[0]}{more}")
+
+
+def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The result of a coroutine, also where an event loop is running already (as in Jupyter): then in a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(make())
+    outcome: list[T] = []
+    trouble: list[BaseException] = []
+
+    def inside() -> None:
+        try:
+            outcome.append(asyncio.run(make()))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            trouble.append(error)
+
+    thread = threading.Thread(target=inside, name="tradeflood", daemon=True)
+    thread.start()
+    thread.join()
+    if trouble:
+        raise trouble[0].with_traceback(sys.exc_info()[2])
+    return outcome[0]
+
+

@@ -1,0 +1,41 @@
+"""Where rows and claims rest. A URL names the store; its scheme finds the part behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tradeflood.errors import UsageError
+from tradeflood.store.base import Store, Summary
+
+
+def _memory(url: str) -> Store:
+    from tradeflood.store.memory import MemoryStore
+
+    return MemoryStore(url)
+
+
+def _chdb(url: str) -> Store:
+    from tradeflood.store.chdb import ChdbStore
+
+    return ChdbStore(url)
+
+
+SCHEMES: dict[str, Callable[[str], Store]] = {"memory": _memory, "chdb": _chdb}
+"""Scheme → what opens a store from its URL. A plug-in adds its own; the last one wins."""
+
+
+def open_store(url: str) -> Store:
+    """The store of a URL such as `chdb://./tradeflood-data` or `memory://`.
+
+    Its tables are made and brought up to date when first used, or all at once by `migrate()`.
+
+    Raises UsageError for a URL that names none, StoreError where it cannot be opened.
+    """
+    scheme, found, _ = url.partition("://")
+    if not found or scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in sorted(SCHEMES))
+        raise UsageError(f"no store {url!r}: there are {known}")
+    return SCHEMES[scheme](url)
+
+
+__all__ = ["SCHEMES", "Store", "Summary", "open_store"]

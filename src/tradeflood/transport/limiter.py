@@ -1,0 +1,105 @@
+"""Spending a venue's budgets: never more than the limit in any window, in integer nanoseconds."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tradeflood.models.time import MS, SECOND
+from tradeflood.transport.base import Call, Exit, Transport
+from tradeflood.transport.clock import Clock
+from tradeflood.turns import Budget, Reply
+
+_LAG = 5 * MS  # a request that was sent later may be counted earlier by the venue: keep windows a little apart
+
+
+class Window:
+    """What was spent of one budget in the last window: a sliding log, so that no window of that length exceeds the limit."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.limit, self.per = budget.limit, budget.per + _LAG
+        self._log: deque[tuple[int, int]] = deque()
+        self._used = 0
+        self._last = 0
+
+    def reserve(self, now: int, weight: int) -> int:
+        """Spend a weight and say from when it may be used: the earliest moment at which the window has room.
+
+        A weight above the whole limit waits for an empty window.
+        """
+        at = max(now, self._last)
+        while True:
+            self._forget(at)
+            if self._used + weight <= self.limit or not self._log:
+                break
+            at = self._log[0][0] + self.per
+        self._log.append((at, weight))
+        self._used += weight
+        self._last = at
+        return at
+
+    def correct(self, now: int, used: int) -> None:
+        """Take the venue's own count of what was used, where it is more than ours."""
+        self._forget(now)
+        if used > self._used:
+            self._log.append((max(now, self._last), used - self._used))
+            self._used = used
+
+    def used(self, now: int) -> int:
+        """What the window up to now holds."""
+        self._forget(now)
+        return self._used
+
+    def _forget(self, now: int) -> None:
+        while self._log and self._log[0][0] <= now - self.per:
+            self._used -= self._log.popleft()[1]
+
+
+class Limiter:
+    """The budgets of all venues, per exit where they count per address; and the pauses that venues ordered."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._windows: dict[tuple[str, str, Exit | None], Window] = {}
+        self._paused: dict[tuple[str, Exit], int] = {}
+
+    async def spend(self, call: Call) -> None:
+        """Wait until a call may be made."""
+        now = self._clock.now()
+        at = self._window(call).reserve(now, call.weight)
+        while (at := max(at, self._paused.get((call.venue, call.exit), 0))) > (now := self._clock.now()):
+            await self._clock.sleep(at - now)
+
+    def correct(self, call: Call, used: int) -> None:
+        """Take the venue's own count of a budget."""
+        self._window(call).correct(self._clock.now(), used)
+
+    def pause(self, call: Call, until: int | None) -> int:
+        """Stop everything towards a venue from this exit, until a moment; one window, at most a minute, if it named none."""
+        if until is None:
+            until = self._clock.now() + min(max(call.budget.per, SECOND), 60 * SECOND)
+        key = (call.venue, call.exit)
+        self._paused[key] = max(until, self._paused.get(key, 0))
+        return self._paused[key]
+
+    def _window(self, call: Call) -> Window:
+        key = (call.venue, call.budget.name, call.exit if call.budget.scope == "ip" else None)
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = Window(call.budget)
+        return window
+
+
+class Limited:
+    """A transport that waits for its budget before each call."""
+
+    def __init__(self, inner: Transport, limiter: Limiter) -> None:
+        self._inner, self.limiter = inner, limiter
+
+    async def send(self, call: Call) -> Reply:
+        """The venue's answer, once the budget allows the question."""
+        await self.limiter.spend(call)
+        return await self._inner.send(call)
+
+    async def close(self) -> None:
+        """Close the inner transport."""
+        await self._inner.close()
