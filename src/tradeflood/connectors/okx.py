@@ -174,6 +174,7 @@ _fills = msgspec.json.Decoder(list[Fill])
 _bars = msgspec.json.Decoder(list[Bar])
 _control = msgspec.json.Decoder(Control)
 _fault = msgspec.json.Decoder(Fault)
+_ours = re.compile("[0-9]{1,18}")  # the numbers that we gave to messages
 _named = re.compile(r"channel:([^,\s]+),instId:(\S+) doesn't exist")
 
 # ---------------------------------------------------------------- what can be asked
@@ -259,11 +260,11 @@ class OKX(Connector):
         budget=Budget("history-trades", 20, per=WINDOW),
     )
     def trades_back(self, page: Page, symbol: str) -> Request:
-        """Raw trades from new to old, where no trade before the first is known: by time once, by id from there on."""
+        """Raw trades from new to old, where no trade before the first is known: by time once, then by id; 100 unless told."""
         by_time = page.cursor is None
         return get(
             "/api/v5/market/history-trades", instId=symbol, type=2 if by_time else 1,
-            after=ms(page.end) if by_time else page.cursor, limit=100,
+            after=ms(page.end) if by_time else page.cursor,
         )  # fmt: skip
 
     @turn(Fill, live=True, path=BUSINESS)
@@ -285,7 +286,7 @@ class OKX(Connector):
         """Every answer has a code, 0 where it is good; bad ones come with HTTP 200 as well as with 4xx and 5xx."""
         try:
             fault = _fault.decode(reply.body)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return super().judge(reply)
         if fault.code == "0":
             return super().judge(reply)
@@ -309,10 +310,12 @@ class OKX(Connector):
         """Data frames have no event; everything else has one, but for the answer to our ping."""
         try:
             data = _data.decode(frame)
+            channel = data.arg.channel
+            rows: Any = (_bars if channel.startswith("candle") else _fills).decode(data.data)
         except msgspec.MsgspecError as error:
             return self._hear_control(frame, error)
-        channel = data.arg.channel
-        rows: Any = (_bars if channel.startswith("candle") else _fills).decode(data.data)
+        except UnicodeDecodeError as error:
+            raise msgspec.DecodeError(f"okx: a frame that is no UTF-8: {error}") from error
         return (Rows(f"{channel}:{data.arg.instId}", rows),)
 
     def _hear_control(self, frame: bytes, error: msgspec.MsgspecError) -> Iterable[Event]:
@@ -320,9 +323,9 @@ class OKX(Connector):
             return (Alive(),)
         try:
             control = _control.decode(frame)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             raise error from None  # neither: what is wrong with it as a data frame says more
-        number = int(control.id) if control.id.isascii() and control.id.isdecimal() else None
+        number = int(control.id) if _ours.fullmatch(control.id) else None
         if control.event == "error":
             named = _named.search(control.msg)
             topics = (f"{named[1]}:{named[2]}",) if named else ()

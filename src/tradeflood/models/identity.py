@@ -45,7 +45,7 @@ def number_equals(rows: Iterable[M], before: Mapping[str, int] = _NONE) -> list[
         position = str(row.position)
         ordinal = seen.get(position, 0)
         seen[position] = ordinal + 1
-        numbered.append(evolve(row, **{row.key[-1]: f"{position}:{ordinal}"}))
+        numbered.append(evolve(row, **{row.key[-1]: f"{position}:{ordinal}"}))  # type: ignore[misc]  # a model is one
     return numbered
 
 

@@ -106,6 +106,7 @@ class Stream(Generic[M]):
         self._paused = False
         self.failed: BaseException | None = None
         self._begun = False
+        self.count = 0
         self.health: dict[str, Health] = {}
         self.subscriptions: tuple[Subscription, ...] = ()
 
@@ -164,6 +165,7 @@ class Stream(Generic[M]):
     def give(self, rows: Sequence[M]) -> None:
         """Hand rows to the consumer."""
         self._rows += rows
+        self.count += len(rows)
         self._ready.set()
         if len(self._rows) > FULL and not self._paused:
             self._paused = True

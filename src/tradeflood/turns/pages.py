@@ -149,7 +149,7 @@ class Chain:
             return replace(page, margin=margin)
         if self.back:
             return Page(page.start, min(page.end, min(times) + self.grain), cursor, margin=margin)
-        return Page(max(page.start, max(times)), page.end, cursor, margin=margin)
+        return Page(max(page.start, *times), page.end, cursor, margin=margin)
 
     def _wider(self, page: Page, times: Sequence[int], *, full: bool) -> int:
         """The next margin: about as wide as a quarter of an answer, after the rows that came."""

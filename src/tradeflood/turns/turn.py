@@ -204,8 +204,9 @@ def turn(
 ) -> Callable[[Callable[Concatenate[Any, P], str]], TurnSpec[P, list[Raw]]]: ...
 @overload
 def turn(
-    reply: type[Raw], *, rows: Callable[[Raw], R], pages: Pages, weight: int = 1, budget: Budget | None = None
-) -> Callable[[Callable[Concatenate[Any, Page, P], Request]], TurnSpec[P, R]]: ...
+    reply: type[Raw], *, rows: Callable[[Raw], R], pages: Pages, weight: int = 1, budget: Budget | None = None,
+    every: int | None = None,
+) -> Callable[[Callable[Concatenate[Any, Page, P], Request]], TurnSpec[P, R]]: ...  # fmt: skip
 @overload
 def turn(
     reply: type[R], *, pages: Pages, weight: int = 1, budget: Budget | None = None

@@ -396,13 +396,12 @@ class OKXFeed(Conversation):
     def _error(self, wrong: Unsaid, number: dict[str, str]) -> str:
         return text_of({**number, "event": "error", "code": wrong.code, "msg": str(wrong), "connId": self._name})
 
-    def control(self, now: int) -> list[Frame]:
-        """The end of a connection on which nothing was said for too long, once all that was due has been sent."""
-        del now
-        paced = self.clock.paced
-        if paced(self.sent_to) - paced(self._pushed) >= SILENCE:
+    def advance(self, now: int) -> list[Frame]:
+        """What is due, and once there is no more of it the end of a connection on which too little was said."""
+        frames = super().advance(now)
+        if not frames and self.clock.paced(now) - self.clock.paced(self._pushed) >= SILENCE:
             return [Close(4004, "No data received in 30s")]
-        return []
+        return frames
 
     def due(self, after: int, up_to: int) -> Iterator[tuple[int, Frame]]:
         for (channel, symbol), since in self._wanted.items():

@@ -1,0 +1,1 @@
+"""The command `tradeflood`: a thin door over the runner."""

@@ -1,0 +1,156 @@
+"""`collect`, `plan` and `stream`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tradeflood.cli.main import DONE, FAILED, code_of, complain, stop_on_signals
+from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
+from tradeflood.config import STORE, load_config
+from tradeflood.coverage import Frame
+from tradeflood.errors import UsageError
+from tradeflood.models import Model
+from tradeflood.models.forms import to_json
+from tradeflood.models.time import SECOND, parse_duration
+from tradeflood.planner import Plan, Query
+from tradeflood.plugins import load
+from tradeflood.runner.flood import Flood, demand, joined
+
+
+async def collect_job(
+    model: str, market: tuple[str, ...], *, start: str | None, end: str | None, offline: bool, strict: bool, out: str,
+    path: str | None, config: str | None, words: dict[str, str],
+) -> int:  # fmt: skip
+    """The exit code, after the rows are shown."""
+    load()
+    wanted = Model.named(model)
+    if out == "parquet" and path is None and sys.stdout.isatty():
+        raise UsageError("parquet is binary: name a --file, or send the output elsewhere")
+    queries = [Query(wanted, name, start=start, end=end, **words) for name in market]
+    async with Flood(config) as flood:
+        if out == "store":
+            await asyncio.to_thread(flood.open_store)
+        if offline:
+            frame = await flood.collect(wanted, *market, start=start, end=end, offline=True, **words)
+        else:
+            frame = joined(wanted, await flood.run(flood.plan(*queries), None))  # type: ignore[arg-type]
+    if not frame and frame.failures:
+        raise frame.failures[0].error
+    _show(frame, out, path)
+    if out == "store":
+        click.echo(f"{len(frame)} rows in {flood.config.store or STORE}", err=True)
+    if strict:
+        demand(frame, queries)
+    for failure in frame.failures:
+        complain(str(failure.error))
+    return max((code_of(failure.error) for failure in frame.failures), default=DONE)
+
+
+def _show(frame: Frame[Any], out: str, path: str | None) -> None:
+    if out == "table":
+        print_frame(frame)
+    elif out == "parquet":
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        pq.write_table(frame.to_arrow(), path or sys.stdout.buffer)
+    elif out == "csv":
+        _write(frame_csv(frame), path)
+    elif out == "json":
+        if path is None:
+            print_json(frame_json(frame))
+        else:
+            import json  # noqa: PLC0415
+
+            _write(json.dumps(frame_json(frame), ensure_ascii=False, indent=1) + "\n", path)
+
+
+def _write(text: str, path: str | None) -> None:
+    if path is None:
+        sys.stdout.write(text)
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--file {path}: cannot be written: {error.strerror}") from error
+
+
+async def plan_of(
+    model: str, market: tuple[str, ...], start: str | None, end: str | None, words: dict[str, str], config: str | None
+) -> Plan:
+    """The plan, looked at while the store is open, so that what it holds is subtracted."""
+    load()
+    wanted = Model.named(model)
+    async with Flood(config) as flood:
+        made = flood.plan(*(Query(wanted, name, start=start, end=end, **words) for name in market))
+        made.explain()
+        return made
+
+
+async def stream_job(
+    model: str, market: tuple[str, ...], words: dict[str, str], duration: str | None, out: str, config: str | None
+) -> int:
+    """The exit code, when the time is over."""
+    load()
+    wanted = Model.named(model)
+    length = parse_duration(duration) if duration else None
+    stop = asyncio.Event()
+    stop_on_signals(asyncio.get_running_loop(), stop)
+    kept: list[Any] = []
+    async with Flood(load_config(config)) as flood:
+        store = await asyncio.to_thread(flood.open_store) if out == "store" else None
+        rows = flood.stream(wanted, *market, **words)
+        ender = asyncio.create_task(_end(stop, length))
+        reader = asyncio.create_task(_read(rows, wanted, out, store, kept))
+        await asyncio.wait({reader, ender}, return_when=asyncio.FIRST_COMPLETED)
+        ender.cancel()
+        failed = reader.exception() if reader.done() and not reader.cancelled() else None
+        reader.cancel()
+        await asyncio.gather(reader, ender, return_exceptions=True)
+        await rows.close()
+        trouble = [text for health in rows.health.values() for text in health.trouble]
+    if failed is not None:
+        raise failed
+    if out == "document":
+        print_json([to_json(row) for row in kept])
+    for text in dict.fromkeys(trouble):
+        complain(text)
+    return FAILED if trouble and not rows.count else DONE
+
+
+async def _end(stop: asyncio.Event, length: int | None) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), None if length is None else length / SECOND)
+    except TimeoutError:
+        pass
+
+
+async def _read(rows: Any, model: type[Model], out: str, store: Any, kept: list[Any]) -> None:
+    header = True
+    async for batch in rows.batches():
+        if out == "document":
+            kept += batch
+        elif out == "store":
+            await asyncio.to_thread(store.write, {model: batch}, [])
+        elif out == "csv":
+            write_csv(sys.stdout, model, batch, header=header)
+            header = False
+        else:
+            for row in batch:
+                values = to_json(row)
+                click.echo(_line(values) if out == "table" else _json_line(values))
+        sys.stdout.flush()
+
+
+def _line(values: dict[str, Any]) -> str:
+    return "  ".join(str(value) for name, value in values.items() if value is not None and name != "received_at")
+
+
+def _json_line(values: dict[str, Any]) -> str:
+    import json  # noqa: PLC0415
+
+    return json.dumps(values, ensure_ascii=False)

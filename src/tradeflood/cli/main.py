@@ -1,0 +1,320 @@
+"""The commands. Each states its options, calls the runner, and shows what comes back.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 incomplete under --strict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import evolve
+
+from tradeflood.cli.options import config_option, json_option, range_options, variant, variant_options
+from tradeflood.errors import Incomplete, TradeFloodError, UsageError
+
+DONE, FAILED, USAGE, INCOMPLETE = range(4)
+OUTS = ("table", "csv", "json", "parquet", "store")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tradeflood")
+@click.option("-v", "--verbose", count=True, help="Log more to standard error; twice for everything.")
+def app(verbose: int) -> None:
+    """Collect market data, and be told how complete it is."""
+    level = {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if verbose < 2:  # noqa: PLR2004 - -vv
+        logging.getLogger("httpx").setLevel(logging.ERROR)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit with its code; a user's mistake is one line on standard error."""
+    try:
+        code = app.main(args, standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        complain(error.format_message())
+        sys.exit(USAGE)
+    except TradeFloodError as error:
+        complain(str(error))
+        sys.exit(code_of(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)
+    sys.exit(code if isinstance(code, int) else DONE)
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    click.echo(f"tradeflood: {' '.join(text.split())}", err=True)
+
+
+def code_of(error: TradeFloodError) -> int:
+    """The exit code of an error."""
+    if isinstance(error, Incomplete):
+        return INCOMPLETE
+    return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of the session's work, on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+# ---------------------------------------------------------------- the main job
+
+
+@app.command()
+@click.argument("config_file", required=False, metavar="[CONFIG]")
+@click.option("--replay", is_flag=True, help="Collect from a simulated market on this machine; no network is needed.")
+@click.option("--for", "duration", metavar="TIME", help="Stop after so long, such as 60s (with --replay: 60s unless told).")
+@click.option("--record", metavar="DIR", help="Keep every frame and body; `tradeflood replay DIR` serves them again.")
+@config_option
+@json_option
+def run(
+    config_file: str | None, *, replay: bool, duration: str | None, record: str | None, config: str | None, as_json: bool
+) -> int:
+    """Collect into the store what is configured: live, and back to where its history begins.
+
+    Stops on SIGINT and SIGTERM, or after --for; what has come is flushed and the right edge settled first.
+    """
+    from tradeflood.cli.running import run_job  # noqa: PLC0415
+    from tradeflood.config import load_config  # noqa: PLC0415
+    from tradeflood.models.time import parse_duration  # noqa: PLC0415
+
+    loaded = load_config(config_file or config)
+    if record is not None:
+        loaded = evolve(loaded, record=record)
+    length = parse_duration(duration) if duration else None
+    return int(wait_for(run_job(loaded, replay=replay, duration=length, as_json=as_json)))
+
+
+# ---------------------------------------------------------------- what there is
+
+
+@app.command()
+@config_option
+@json_option
+def venues(*, config: str | None, as_json: bool) -> None:
+    """List the venues and what each offers."""
+    from tradeflood.cli.output import print_json, print_table  # noqa: PLC0415
+    from tradeflood.config import load_config  # noqa: PLC0415
+    from tradeflood.runner.catalogue import offers  # noqa: PLC0415
+    from tradeflood.runner.venues import SessionVenues  # noqa: PLC0415
+
+    found = offers(SessionVenues(load_config(config).venues))
+    if as_json:
+        print_json([offer.to_json() for offer in found])
+        return
+    print_table(
+        ["venue", "model", "what", "history", "live"],
+        [[o.venue, o.model, o.variants, o.reach, "yes" if o.live else "no"] for o in found],
+    )
+
+
+@app.command()
+@click.argument("venue")
+@config_option
+@json_option
+def markets(venue: str, *, config: str | None, as_json: bool) -> None:
+    """List the markets of a venue, as it answers now."""
+    from tradeflood.cli.output import frame_json, print_json, print_table  # noqa: PLC0415
+    from tradeflood.models import Market  # noqa: PLC0415
+    from tradeflood.models.forms import to_json  # noqa: PLC0415
+    from tradeflood.runner.flood import Flood  # noqa: PLC0415
+
+    async def work() -> Any:
+        async with Flood(config) as flood:
+            return await flood.collect(Market, f"{venue}:*")
+
+    frame = wait_for(work())
+    if as_json:
+        print_json(frame_json(frame)["rows"])
+        return
+    names = ["market", "symbol", "kind", "status", "price_increment", "size_increment", "price_unit"]
+    print_table(names, [[to_json(row)[name] for name in names] for row in frame])
+
+
+@app.command()
+@json_option
+@config_option
+def plugins(*, as_json: bool, config: str | None) -> None:
+    """List the plug-ins that are loaded, the hooks they answer and what they brought."""
+    from attrs import asdict  # noqa: PLC0415
+
+    from tradeflood.cli.output import print_json, print_table  # noqa: PLC0415
+    from tradeflood.plugins import load  # noqa: PLC0415
+
+    del config
+    found = load()
+    if as_json:
+        print_json([asdict(plugin) for plugin in found])
+        return
+    print_table(
+        ["plug-in", "version", "venues", "models", "bindings", "hooks", "error"],
+        [
+            [p.name, p.version, ", ".join(p.venues), ", ".join(p.models), ", ".join(p.bindings), ", ".join(p.hooks), p.error]
+            for p in found
+        ],
+    )
+
+
+# ---------------------------------------------------------------- the past
+
+
+@app.command()
+@click.argument("model")
+@click.argument("market", nargs=-1, required=True)
+@range_options
+@variant_options
+@click.option("--offline", is_flag=True, help="Only what the store holds; no venue is asked.")
+@click.option("--strict", is_flag=True, help="Exit with 3 unless all of the range is held on grade B or better.")
+@click.option("--out", type=click.Choice(OUTS), default="table", help="Where to and how (default: table).")
+@click.option("--file", "path", type=click.Path(), metavar="PATH", help="Write csv, json or parquet there.")
+@config_option
+@json_option
+def collect(
+    model: str, market: tuple[str, ...], *, start: str | None, end: str | None, interval: str | None, kind: str | None,
+    origin: str | None, more: tuple[str, ...], offline: bool, strict: bool, out: str, path: str | None, config: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Fetch rows of a MODEL (trade, candle, market, ticker) for MARKETs such as binance:BTC/USDT or okx:*/USDT."""
+    from tradeflood.cli.collecting import collect_job  # noqa: PLC0415
+
+    words = variant(interval, kind, origin, more)
+    return int(
+        wait_for(
+            collect_job(
+                model, market, start=start, end=end, offline=offline, strict=strict, out="json" if as_json else out,
+                path=path, config=config, words=words,
+            )
+        )
+    )  # fmt: skip
+
+
+@app.command()
+@click.argument("model")
+@click.argument("market", nargs=-1, required=True)
+@range_options
+@variant_options
+@click.option("--graph", type=click.Choice(["mermaid", "dot"]), help="Print the graph of the plan instead.")
+@config_option
+@json_option
+def plan(
+    model: str, market: tuple[str, ...], *, start: str | None, end: str | None, interval: str | None, kind: str | None,
+    origin: str | None, more: tuple[str, ...], graph: str | None, config: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Explain what `collect` with the same words would request; nothing is asked of any venue."""
+    from tradeflood.cli.collecting import plan_of  # noqa: PLC0415
+    from tradeflood.cli.output import print_json  # noqa: PLC0415
+
+    made = wait_for(plan_of(model, market, start, end, variant(interval, kind, origin, more), config))
+    if graph is not None:
+        click.echo(made.mermaid() if graph == "mermaid" else made.dot())
+    elif as_json:
+        print_json(made.explain().to_json())
+    else:
+        click.echo(made.explain())
+
+
+@app.command()
+@click.argument("model")
+@click.argument("market", nargs=-1, required=True)
+@variant_options
+@click.option("--for", "duration", metavar="TIME", help="Stop after so long, such as 10s.")
+@click.option("--out", type=click.Choice(["table", "csv", "json", "store"]), default="table", help="How (default: table).")
+@config_option
+@json_option
+def stream(
+    model: str, market: tuple[str, ...], *, interval: str | None, kind: str | None, origin: str | None,
+    more: tuple[str, ...], duration: str | None, out: str, config: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Print live rows as they come, a line each; with --json, one document at the end."""
+    from tradeflood.cli.collecting import stream_job  # noqa: PLC0415
+
+    words = variant(interval, kind, origin, more)
+    return int(wait_for(stream_job(model, market, words, duration, "document" if as_json else out, config)))
+
+
+# ---------------------------------------------------------------- what is held
+
+
+@app.command()
+@click.argument("market", nargs=-1)
+@config_option
+@json_option
+def coverage(market: tuple[str, ...], *, config: str | None, as_json: bool) -> None:
+    """Show what the store holds, dataset by dataset, and on what evidence."""
+    from tradeflood.cli.holding import show_coverage  # noqa: PLC0415
+
+    show_coverage(market, config, as_json=as_json)
+
+
+@app.command()
+@config_option
+@json_option
+def migrate(*, config: str | None, as_json: bool) -> None:
+    """Bring the store's tables up to date."""
+    from tradeflood.cli.holding import migrate_store  # noqa: PLC0415
+
+    migrate_store(config, as_json=as_json)
+
+
+# ---------------------------------------------------------------- a venue on the desk
+
+
+@app.command()
+@click.argument("folder", required=False, metavar="[DIR]")
+@click.option("--simulate", is_flag=True, help="Serve the simulated market (the default without DIR).")
+@click.option("--port", type=click.IntRange(0, 65535), default=9001, show_default=True, help="Of the first venue; 0: any free.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the simulated market and of the faults.")
+@click.option("--speed", default="1", show_default=True, metavar="X", help="Venue time per real time.")
+@click.option("--fault", multiple=True, metavar="FAULT", help="A fault to play, such as 429=2@binance#3; see the manual.")
+@click.option("--venue", "only", multiple=True, metavar="VENUE", help="Serve only this venue; may be repeated.")
+@click.option("--for", "duration", metavar="TIME", help="Stop after so long.")
+@config_option
+@json_option
+def replay(
+    folder: str | None, *, simulate: bool, port: int, seed: int, speed: str, fault: tuple[str, ...], only: tuple[str, ...],
+    duration: str | None, config: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Serve recordings from DIR, or a simulated market, in the venues' own protocols on this machine."""
+    from tradeflood.cli.replaying import replay_job  # noqa: PLC0415
+
+    del config
+    if simulate and folder is not None:
+        raise UsageError("replay: say DIR or --simulate, not both")
+    return int(
+        wait_for(
+            replay_job(
+                Path(folder) if folder else None, port=port, seed=seed, speed=speed, faults=fault, venues=only,
+                duration=duration, as_json=as_json,
+            )
+        )
+    )  # fmt: skip
+
+
+def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """SIGINT and SIGTERM ask for an orderly end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""`tradeflood run`: the runner, with or without a simulated market beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from contextlib import AsyncExitStack
+
+import click
+from attrs import evolve
+
+from tradeflood.cli.main import DONE, FAILED, complain, stop_on_signals
+from tradeflood.cli.output import print_json, print_table, told
+from tradeflood.config import STORE, Config
+from tradeflood.coverage import Coverage
+from tradeflood.models.time import SECOND, iso, seconds
+from tradeflood.plugins import load
+from tradeflood.runner.flood import Flood
+from tradeflood.runner.runner import Report, Runner
+from tradeflood.turns import Settings, registry
+
+REPLAY_STORE = "chdb://./tradeflood-replay"
+REPLAY_TIME = seconds(60)
+
+
+async def run_job(config: Config, *, replay: bool, duration: int | None, as_json: bool) -> int:
+    """The exit code, after the report is shown."""
+    stop = asyncio.Event()
+    stop_on_signals(asyncio.get_running_loop(), stop)
+    async with AsyncExitStack() as stack:
+        if replay:
+            from tradeflood.replay.desk import desks  # noqa: PLC0415
+            from tradeflood.replay.server import serve  # noqa: PLC0415
+
+            load()
+            served = await stack.enter_async_context(serve(venues=registry.connectors.keys() & desks().keys()))
+            venues = {name: Settings(**urls) for name, urls in served.settings().items()}
+            config = evolve(config, store=config.store or REPLAY_STORE, venues={**config.venues, **venues})
+            duration = REPLAY_TIME if duration is None else duration
+        else:
+            config = evolve(config, store=config.store or STORE)
+        flood = await stack.enter_async_context(Flood(config))
+        runner = Runner(flood)
+        length = f"for {duration / SECOND:g} s" if duration else "until it is stopped (Ctrl-C)"
+        where = "a simulated market" if replay else "the venues"
+        click.echo(f"collecting from {where} into {config.store} {length}", err=True)
+        pulse = asyncio.create_task(_pulse(runner))
+        try:
+            report = await runner.run(stop, duration)
+        finally:
+            pulse.cancel()
+    show(report, config, as_json=as_json)
+    for failure in report.failures:
+        complain(failure)
+    return DONE if report.collected else FAILED
+
+
+async def _pulse(runner: Runner) -> None:
+    """A line on standard error now and then: it is alive."""
+    while True:
+        await asyncio.sleep(10)
+        if runner.stream is not None:
+            opened = sum(health.opened for health in runner.stream.health.values())
+            acked = sum(len(health.acked) for health in runner.stream.health.values())
+            click.echo(f"{runner.stream.count} live rows so far, {acked} subscriptions on {opened} connections", err=True)
+
+
+def show(report: Report, config: Config, *, as_json: bool) -> None:
+    """The table, and the next command to type."""
+    if as_json:
+        coverage = Coverage({line.dataset: line.parts for line in report.collected}).to_json()
+        print_json({
+            "store": config.store,
+            "began": iso(report.began),
+            "ended": iso(report.ended),
+            "collected": [
+                {**covered, "rows": line.rows, "new": line.new, "first": iso(line.first), "last": iso(line.last)}
+                for line, covered in zip(report.collected, coverage, strict=True)
+            ],
+            "failures": report.failures,
+        })  # fmt: skip
+        return
+    rows = [
+        [
+            f"{line.dataset.venue}:{line.dataset.market}", line.dataset.model.name(),
+            " ".join(part for part in line.dataset.variant if part not in {"raw", "venue"}), line.rows, line.new,
+            iso(line.first), iso(line.last), told(line.parts),
+        ]
+        for line in sorted(report.collected, key=lambda line: line.dataset.label)
+    ]  # fmt: skip
+    print_table(["market", "model", "", "rows", "new", "first", "last", "coverage"], rows)
+    if report.collected:
+        line = report.collected[0]
+        words = f"tradeflood collect {line.dataset.model.name()} {line.dataset.venue}:{line.dataset.market}"
+        if "interval" in {part.name for part in line.dataset.model.variants()}:
+            words += f" --interval {line.dataset.variant[0]}"
+        words += f" --start {iso(line.first)} --offline"
+        sys.stdout.write(f"next: TRADEFLOOD_STORE={shlex.quote(config.store or STORE)} {words}\n")
