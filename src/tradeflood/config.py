@@ -33,6 +33,11 @@ class Collect:
     origin: str | None = None
 
     @property
+    def venue(self) -> str:
+        """The venue of the first market."""
+        return self.markets[0].partition(":")[0] if self.markets else ""
+
+    @property
     def variant(self) -> dict[str, str]:
         """The parts of the variant that are stated."""
         parts = {"interval": self.interval, "kind": self.kind, "origin": self.origin}

@@ -75,7 +75,10 @@ class Spans(tuple[Span, ...]):
 
     def touches(self, start: int, end: int) -> bool:
         """Whether any integer of [start, end) is covered."""
-        return any(low < end and start < high for low, high in self)
+        for low, high in self:  # noqa: SIM110 - a generator costs three times as much, and plans ask this a lot
+            if low < end and start < high:
+                return True
+        return False
 
     def covers(self, other: Spans) -> bool:
         """Whether nothing of the other lies outside."""

@@ -17,7 +17,7 @@ from tradeflood.coverage import Coverage
 from tradeflood.models.time import SECOND, iso, seconds
 from tradeflood.plugins import load
 from tradeflood.runner.flood import Flood
-from tradeflood.runner.runner import Report, Runner
+from tradeflood.runner.runner import DEFAULT_COLLECT, Report, Runner
 from tradeflood.turns import Settings, registry
 
 REPLAY_STORE = "chdb://./tradeflood-replay"
@@ -36,7 +36,12 @@ async def run_job(config: Config, *, replay: bool, duration: int | None, as_json
             load()
             served = await stack.enter_async_context(serve(venues=registry.connectors.keys() & desks().keys()))
             venues = {name: Settings(**urls) for name, urls in served.settings().items()}
-            config = evolve(config, store=config.store or REPLAY_STORE, venues={**config.venues, **venues})
+            config = evolve(
+                config,
+                store=config.store or REPLAY_STORE,
+                venues={**config.venues, **venues},
+                collect=config.collect or [want for want in DEFAULT_COLLECT if want.venue in venues],
+            )
             duration = REPLAY_TIME if duration is None else duration
         else:
             config = evolve(config, store=config.store or STORE)

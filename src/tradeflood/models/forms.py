@@ -170,14 +170,21 @@ def from_arrow(model: type[M], table: pa.Table) -> list[M]:
         values = table.column(column.name)
         if column.kind is Kind.TIME:
             values = values.cast(pa.int64())
+        elif column.kind is Kind.DECIMAL:
+            values = values.cast(pa.string())  # text is a third of the way that pyarrow takes to a Decimal
         got = values.to_pylist()
         if column.kind is Kind.DECIMAL:
-            got = [None if value is None else plain(value) for value in got]
+            got = [None if text is None else _from_text(text) for text in got]
         elif column.enum:
             members = {member.value: member for member in column.enum}
             got = [None if value is None else members[value] for value in got]
         columns.append(got)
     return [model(*values) for values in zip(*columns, strict=True)]
+
+
+def _from_text(text: str) -> Decimal:
+    """The decimal of a text that has a point, or a power of ten."""
+    return plain(Decimal(text)) if "E" in text or "." not in text else Decimal(text.rstrip("0").rstrip("."))
 
 
 def plain(value: Decimal) -> Decimal:

@@ -26,7 +26,7 @@ class Query(Generic[M]):
     Raises UsageError that names what is wrong.
     """
 
-    __slots__ = ("end", "market", "model", "pattern", "start", "variant", "venue")
+    __slots__ = ("_identity", "end", "market", "model", "pattern", "start", "variant", "venue")
 
     def __init__(
         self, model: type[M], market: str, *, start: When | None = None, end: When | None = None, **variant: str
@@ -39,6 +39,7 @@ class Query(Generic[M]):
         self.model, self.market, self.venue, self.pattern = model, market, venue, pattern
         self.variant = _variant(model, variant)
         self.start, self.end = _range(model, self.variant, start, end)
+        self._identity: tuple[Any, ...] = (model, market, self.start, self.end, self.variant)
 
     @property
     def spans(self) -> Spans:
@@ -48,16 +49,13 @@ class Query(Generic[M]):
     @property
     def is_pattern(self) -> bool:
         """Whether the market is a pattern that the venue's list must resolve."""
-        return any(sign in self.pattern for sign in "*?[")
-
-    def _identity(self) -> tuple[Any, ...]:
-        return self.model, self.market, self.start, self.end, self.variant
+        return "*" in self.pattern or "?" in self.pattern or "[" in self.pattern
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Query) and self._identity() == other._identity()
+        return isinstance(other, Query) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._identity())
+        return hash(self._identity)
 
     def __repr__(self) -> str:
         words = [self.model.__name__, self.market, *self.variant]

@@ -26,7 +26,7 @@ from tradeflood.models.checks import checked
 from tradeflood.models.identity import number_equals
 from tradeflood.planner.query import Query
 from tradeflood.spans import EMPTY, Span, Spans
-from tradeflood.turns import Ask, Both, BoundTurn, Chain, Connector, Ids, Page, Recent, Reply, Request, Step, Turn
+from tradeflood.turns import Ask, Binding, Both, BoundTurn, Chain, Connector, Ids, Page, Recent, Reply, Request, Step, Turn
 from tradeflood.turns.registry import Registry
 from tradeflood.turns.request import Identity
 from tradeflood.turns.turn import Lane, judged_rows
@@ -129,7 +129,7 @@ class Want:
 class Work:
     """One dataset inside a run: what was asked of it, what came, on what evidence, and who waits."""
 
-    __slots__ = ("ask", "asked", "basis", "claims", "failures", "known", "models", "open", "waiting")
+    __slots__ = ("ask", "asked", "basis", "claims", "failures", "horizon", "known", "models", "open", "waiting")
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
@@ -137,6 +137,7 @@ class Work:
         self.models: dict[Any, Model] = {}
         self.claims: list[Claim] = []
         self.known = 0
+        self.horizon: int | None = None
         self.failures: list[Failure] = []
         self.basis: list[Frame[Any]] = []
         self.open = 0
@@ -173,6 +174,7 @@ class Run:
         self._unresolved: dict[str, int] = {}
         self._named: dict[str, list[Query[Any]]] = {}
         self._stuck: list[tuple[Any, Work | None]] = []
+        self._bindings: dict[tuple[str, type[Model], tuple[str, ...]], Binding[Any]] = {}
         self._number = 0
         collecting = gc.isenabled()
         gc.disable()  # everything made here lives on: collecting is pure loss
@@ -270,7 +272,7 @@ class Run:
         if query.model is Market:
             self._ask(_list_ask(query.venue, self.now))
             return
-        self.venues.registry.binding(type(connector), query.model, query.variant)
+        self._binding(query.venue, query.model, query.variant)
         if query.is_pattern or connector.symbols.listed:
             self._unresolved[query.venue] = self._unresolved.get(query.venue, 0) + 1
             self._drive(self._names(query), None)
@@ -336,8 +338,9 @@ class Run:
 
     def _bind(self, work: Work, ask: Ask, missing: Spans) -> None:
         connector = self.venues.connector(ask.venue)
-        binding = self.venues.registry.binding(type(connector), ask.model, ask.variant)
+        binding = self._binding(ask.venue, ask.model, ask.variant)
         if binding.horizon is not None and missing:
+            work.horizon = binding.horizon
             reach = Spans.of((self.now - binding.horizon, NEVER))
             for start, end in missing - reach:
                 work.claims.append(_past(ask.dataset, start, end, self.now))
@@ -350,7 +353,7 @@ class Run:
             )
         work.open += 1
         try:
-            made = binding()(connector, ask)
+            made = binding(connector, ask)
             if isinstance(made, CoroutineType):
                 self._drive(made, work)
             else:
@@ -358,8 +361,17 @@ class Run:
         except TradeFloodError as error:
             self._failed(work, missing, error)
         except Exception as error:  # noqa: BLE001 - a binding is somebody else's code
-            self._failed(work, missing, _broken(binding, error))
+            self._failed(work, missing, _broken(type(binding), error))
         self._closed(work)
+
+    def _binding(self, venue: str, model: type[Model], variant: tuple[str, ...]) -> Binding[Any]:
+        """The binding that makes a model at a venue, looked up once."""
+        key = (venue, model, variant)
+        binding = self._bindings.get(key)
+        if binding is None:
+            connector = self.venues.connector(venue)
+            binding = self._bindings[key] = self.venues.registry.binding(type(connector), model, variant)()
+        return binding
 
     def _emit(self, made: Any, work: Work) -> None:
         """Take what a binding returned: a step, several, or rows."""
@@ -477,12 +489,8 @@ class Run:
         self.asked += 1
         node = self.nodes.get(key)
         if node is None:
-            deadline = NEVER
             into = wants[0].into if wants else None
-            if into is not None:
-                horizon = self._horizon(into)
-                if horizon is not None:
-                    deadline = page.start + horizon
+            deadline = NEVER if into is None or into.horizon is None else page.start + into.horizon
             node = self.nodes[key] = Node(key, bound, request, page, deadline)
             self._number += 1
             self.outstanding += 1
@@ -499,12 +507,8 @@ class Run:
         series.live.append((node, page))
         self._attach(series, node, page, wants)
 
-    def _horizon(self, work: Work) -> int | None:
-        connector = self.venues.connector(work.ask.venue)
-        return self.venues.registry.binding(type(connector), work.ask.model, work.ask.variant).horizon
-
     def _attach(self, series: Series, node: Node, page: Page, wants: list[Want]) -> None:
-        mine = [want for want in wants if want.meets(page)]
+        mine = wants if len(wants) == 1 and wants[0].meets(page) else [want for want in wants if want.meets(page)]
         if not mine:
             return
         for want in mine:

@@ -265,7 +265,7 @@ def named(query: Query[Any]) -> dict[str, str]:
 def known_defaults(flood: Flood) -> list[Collect]:
     """The default wants, of the venues that are there."""
     found = [
-        want for want in DEFAULT_COLLECT if want.markets[0].partition(":")[0] in flood.venues.registry.connectors
+        want for want in DEFAULT_COLLECT if want.venue in flood.venues.registry.connectors
     ]
     if not found:
         raise UsageError("nothing to collect; write a [[collect]] table into tradeflood.toml")

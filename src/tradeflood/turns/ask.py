@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import cache
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +27,11 @@ def variant_of(model: type[Model], given: dict[str, str]) -> tuple[str, ...]:
     if None in values:
         raise DeclarationError(f"{model.name()} needs {', '.join(n for n, p in known.items() if p.default is None)}")
     return values  # type: ignore[return-value]
+
+
+@cache
+def _places(model: type[Model]) -> dict[str, int]:
+    return {part.name: index for index, part in enumerate(model.variants())}
 
 
 class Ask(Struct, frozen=True, gc=False):
@@ -54,10 +60,10 @@ class Ask(Struct, frozen=True, gc=False):
 
         Raises DeclarationError where the model has none of that name.
         """
-        for part, value in zip(self.model.variants(), self.variant, strict=True):
-            if part.name == name:
-                return value
-        raise DeclarationError(f"{self.model.name()} has no {name!r}")
+        place = _places(self.model).get(name)
+        if place is None:
+            raise DeclarationError(f"{self.model.name()} has no {name!r}")
+        return self.variant[place]
 
     @property
     def interval(self) -> str:
