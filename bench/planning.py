@@ -52,8 +52,7 @@ def wide(tf, turns: int) -> list[object]:
 
 def requests_of(tf, queries: list[object]) -> int:
     """The number of requests in the plan for the queries, all of them built."""
-    # TODO: wire to the planner when it exists: build every request of tf.plan(*queries), send none.
-    raise MissingError(f"not wired yet: {tf.plan.__name__} of {len(queries)} queries")
+    return len(tf.plan(*queries).requests)
 
 
 def cost(tf, shape: Callable[[object, int], list[object]], turns: int, rounds: int) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """OKX: payload by payload, then whole questions against its desk."""
 
+import asyncio
 import contextlib
 import json
 from decimal import Decimal
@@ -30,7 +31,9 @@ from tradeflood.planner.query import Query
 from tradeflood.planner.run import Run
 from tradeflood.replay.desk import Clock, HttpAnswer, HttpRequest
 from tradeflood.replay.desks import okx as desks
+from tradeflood.replay.server import serve
 from tradeflood.replay.simulated import GENESIS, Simulated
+from tradeflood.runner.flood import Flood
 from tradeflood.turns import Acked, Alive, Denied, Leaving, Page, Reply, Rows, registry
 
 NOW = parse_time("2026-03-04T05:06:07.089")
@@ -584,3 +587,44 @@ def test_the_heartbeat_is_answered():
     okx, conversation, _ = talk(BUSINESS, "trades-all:DOGE-USDT")
     (pong,) = conversation.receive(okx.feed.heartbeat.send, NOW + okx.feed.heartbeat.every)
     assert okx.hear(pong.encode()) == (Alive(),)
+
+
+# ---------------------------------------------------------------- a whole session, over loopback
+
+
+async def session():
+    """What a session collects and streams from the desk, beside the truth."""
+    async with serve(Simulated(SEED), ["okx"]) as served, Flood({"venues": served.settings()}) as flood:
+        end = served.clock.now() // MINUTE * MINUTE - MINUTE
+        start = end - 5 * MINUTE
+        trades = await flood.collect(Trade, "okx:BTC/USDT", start=iso(start), end=iso(end))
+        truth = TRUTH.trades("BTC/USDT", "raw", now=end, start=start, end=end, limit=10**6)
+        assert exactly(trades) == exactly(truth)
+        assert stretches(trades) == [(State.HELD, Grade.A, start, end)]
+        candles = await flood.collect(
+            Candle, "okx:BTC/USDT", interval="1m", start=iso(start), end=iso(end), strict=True
+        )
+        assert [(row.open_time, row.close, row.volume) for row in candles] == [
+            (row.open_time, row.close, row.volume)
+            for row in TRUTH.candles("BTC/USDT", "1m", now=end + MINUTE, start=start, end=end)
+        ]
+        with pytest.raises(UnknownMarket):
+            await flood.collect(Ticker, "okx:NO/USDT")
+    async with serve(Simulated(SEED), ["okx"], speed=60) as served, Flood({"venues": served.settings()}) as flood:
+        for kind in ("raw", "merged"):
+            rows = []
+            async for batch in flood.stream(Trade, "okx:BTC/USDT", "okx:ETH/USDT", kind=kind).batches():
+                rows += batch
+                if len({row.market for row in rows}) == 2 and len(rows) > 10:
+                    break
+            for market in ("BTC/USDT", "ETH/USDT"):
+                mine = [row for row in rows if row.market == market]
+                told = TRUTH.trades(market, kind, now=mine[-1].venue_time, start=mine[0].venue_time, limit=10**6)
+                assert [(row.price, row.size, row.venue_time) for row in mine] == [
+                    (row.price, row.size, row.venue_time) for row in told[: len(mine)]
+                ]
+
+
+@pytest.mark.loopback
+def test_a_session_collects_and_streams_what_the_market_has():
+    asyncio.run(asyncio.wait_for(session(), 30))

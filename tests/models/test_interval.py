@@ -9,7 +9,7 @@ from tradeflood.models import interval
 from tradeflood.models.time import DAY, HOUR, MINUTE, parse_time
 
 USUAL = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M 7m 2w 5M".split()
-ZONED = "1d@+08:00 1d@Asia/Tehran 1d@America/New_York 1w@-03:30 1M@Asia/Tehran 2d@Europe/London 3M@+05:45".split()
+ZONED = "4h@Asia/Tehran 6h@+08:00 12h@America/New_York 1d@+08:00 1d@Asia/Tehran 1d@America/New_York 1w@-03:30 1M@Asia/Tehran 2d@Europe/London 3M@+05:45".split()
 
 texts = st.sampled_from(USUAL + ZONED)
 moments = st.integers(parse_time("1971-01-01"), parse_time("2100-01-01"))
@@ -92,7 +92,7 @@ def test_the_step_of_usual_intervals(text, step):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "m", "0m", "-1m", "1.5h", "1x", "1h@+08:00", "1d@", "1d@Nowhere/Town", "1m ", 60, None]
+    "text", ["", "m", "0m", "-1m", "1.5h", "1x", "1m@+08:00", "5h@+08:00", "1d@", "1d@Nowhere/Town", "1m ", 60, None]
 )
 def test_what_is_no_interval_is_refused(text):
     with pytest.raises(UsageError):

@@ -17,7 +17,7 @@ ROWS, GRAIN, EVERY = 5, 10, 10_000
 DATASET = Dataset(Trade, "x", "A/B", ("raw",))
 
 
-def chain(back=True, bracket=(10, 1_000), grain=GRAIN):
+def chain(*, back=True, bracket=(10, 1_000), grain=GRAIN):
     pick = min if back else max
     return Chain(
         ROWS, reached=lambda row: row[0], cursor=lambda rows: pick(number for _, number in rows), back=back,
@@ -64,7 +64,7 @@ def coverage(style, done, clock=1 << 40):
     wide=st.integers(1, 800),
 )
 def test_every_trade_comes_and_rows_on_both_sides_make_the_whole_range_b(back, trades, low, wide):
-    style = chain(back)
+    style = chain(back=back)
     low, high = low // GRAIN * GRAIN, -(-(low + wide) // GRAIN) * GRAIN
     done = walk(style, trades, Spans.of((low, high)))
     parts, rows = coverage(style, done)
@@ -100,12 +100,12 @@ def test_a_busy_range_costs_no_request_more():
 
 
 def test_the_margin_does_not_grow_into_the_future():
-    done = walk(chain(), [900, 1_005], Spans.of((1_000, 1_010)), clock=1_012)
-    assert [page.margin for page, _ in done][0] == 10
+    done = walk(chain(), [900, 1_013], Spans.of((1_000, 1_020)), clock=1_022)
+    assert done[0][0].margin == 10
     assert all(page.cursor is not None for page, _ in done[1:])  # only the older side is asked for again
     (whole, edge), _ = coverage(chain(), done)
     assert (whole.grade, edge.grade) == (Grade.B, Grade.D)
-    assert edge.end == 1_010
+    assert (whole.start, edge.start, edge.end) == (1_000, 1_010, 1_020)
 
 
 def test_without_a_bracket_edges_stay_unproven():

@@ -15,7 +15,7 @@ from tradeflood.config import STORE, load_config
 from tradeflood.coverage import Frame
 from tradeflood.errors import UsageError
 from tradeflood.models import Model
-from tradeflood.models.forms import to_json
+from tradeflood.models.forms import to_json, write_parquet
 from tradeflood.models.time import SECOND, parse_duration
 from tradeflood.planner import Plan, Query
 from tradeflood.plugins import load
@@ -55,9 +55,7 @@ def _show(frame: Frame[Any], out: str, path: str | None) -> None:
     if out == "table":
         print_frame(frame)
     elif out == "parquet":
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        pq.write_table(frame.to_arrow(), path or sys.stdout.buffer)
+        write_parquet(frame.to_arrow(), path or sys.stdout.buffer)
     elif out == "csv":
         _write(frame_csv(frame), path)
     elif out == "json":

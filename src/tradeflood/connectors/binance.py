@@ -27,6 +27,7 @@ from tradeflood.turns import (
     Denied,
     Event,
     Feed,
+    Frames,
     Leaving,
     Page,
     Reply,
@@ -88,7 +89,7 @@ class Kline(Struct, array_like=True):
     trades: int
 
 
-class OldTrade(Struct):
+class OldTrade(Struct, gc=False):
     """A row of `trades` and of `historicalTrades`."""
 
     id: int
@@ -98,7 +99,7 @@ class OldTrade(Struct):
     isBuyerMaker: bool
 
 
-class AggRow(Struct):
+class AggRow(Struct, gc=False):
     """A row of `aggTrades`: a merged trade."""
 
     a: int
@@ -110,11 +111,11 @@ class AggRow(Struct):
     m: bool
 
 
-class AggTrade(AggRow, tag_field="e", tag="aggTrade"):
+class AggTrade(AggRow, tag_field="e", tag="aggTrade", gc=False):
     """A frame of `@aggTrade`: the same fields."""
 
 
-class RawTrade(Struct, tag_field="e", tag="trade"):
+class RawTrade(Struct, tag_field="e", tag="trade", gc=False):
     """A frame of `@trade`."""
 
     t: int
@@ -169,7 +170,7 @@ class Fault(Struct):
     msg: str = ""
 
 
-class Data(Struct):
+class Data(Struct, gc=False):
     """A data frame of the combined stream."""
 
     stream: str
@@ -208,6 +209,8 @@ class Binance(Connector):
         attempts=(300, minutes(5)),
         lifetime=hours(24),
     )
+
+    frames = Frames(Data, topic="stream", row="data")
 
     @turn(ExchangeInfo, rows=lambda info: info.symbols, weight=20)
     def markets(self) -> Request:
@@ -317,9 +320,8 @@ class Binance(Connector):
 # ---------------------------------------------------------------- how models are made
 
 
-def _side(buyer_is_maker: bool) -> Side:  # noqa: FBT001 - the venue's flag
-    """The taker's side: where the buyer was the maker, the taker sold."""
-    return Side.SELL if buyer_is_maker else Side.BUY
+SIDES = {True: Side.SELL, False: Side.BUY}
+"""The taker's side by the venue's flag: where the buyer was the maker, the taker sold."""
 
 
 class BinanceMarkets(Binding[Market], connector=Binance):
@@ -412,14 +414,14 @@ class BinanceTrades(Binding[Trade], connector=Binance, kind="raw"):
         """Rows of `trades` and `historicalTrades`."""
         for row in rows:
             yield Trade(
-                "binance", market, "raw", str(row.id), row.price, row.qty, _side(row.isBuyerMaker), from_ms(row.time)
+                "binance", market, "raw", str(row.id), row.price, row.qty, SIDES[row.isBuyerMaker], from_ms(row.time)
             )
 
     @turn_execution
     def pack_live(self, rows: list[RawTrade], market: str) -> Iterator[Trade]:
         """Frames of `@trade`."""
         for row in rows:
-            yield Trade("binance", market, "raw", str(row.t), row.p, row.q, _side(row.m), row.T * MS)
+            yield Trade("binance", market, "raw", str(row.t), row.p, row.q, SIDES[row.m], row.T * MS)
 
 
 class BinanceMergedTrades(Binding[Trade], connector=Binance, kind="merged"):
@@ -439,6 +441,6 @@ class BinanceMergedTrades(Binding[Trade], connector=Binance, kind="merged"):
         """Rows of `aggTrades` and frames of `@aggTrade` have the same fields."""
         for row in rows:
             yield Trade(
-                "binance", market, "merged", str(row.a), row.p, row.q, _side(row.m), row.T * MS, None,
+                "binance", market, "merged", str(row.a), row.p, row.q, SIDES[row.m], row.T * MS, None,
                 str(row.f), str(row.l), row.l - row.f + 1,
             )  # fmt: skip

@@ -75,7 +75,16 @@ SIDES = {"buy": Side.BUY, "Buy": Side.BUY, "sell": Side.SELL, "Sell": Side.SELL}
 GOOD = "00000"
 UNLISTED = {"40034", "40309"}  # the parameter (a symbol) does not exist; the market has been removed
 LIMITED = {"429", "1001"}
-DOWN = {"500", "40015", "40200", "40308", "40604", "40725", "41114", "43115"}  # busy, upgrade, maintenance, not open yet
+DOWN = {
+    "500",
+    "40015",
+    "40200",
+    "40308",
+    "40604",
+    "40725",
+    "41114",
+    "43115",
+}  # busy, upgrade, maintenance, not open yet
 
 # ---------------------------------------------------------------- payloads, as documented; unknown fields are tolerated
 
@@ -185,7 +194,7 @@ class Control(Struct):
     arg: Arg | None = None
     code: int | str | None = None
     msg: str | None = ""
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 _head = msgspec.json.Decoder(Head)
@@ -333,7 +342,7 @@ class Bitget(Connector):
             return (Denied(f"{control.msg} (code {control.code})", topics),)
         if control.event == "subscribe" and topics:
             return (Acked(topics),)
-        if control.event or control.arg is None or control.data is None:
+        if control.event or control.arg is None or control.data == msgspec.Raw():
             return (Alive(),)
         if control.arg.channel == "trade":
             raise error

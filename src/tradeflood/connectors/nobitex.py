@@ -66,6 +66,8 @@ UNITS = {  # of prices against the Iranian currency, per turn; the venue's page 
 EXPONENTS = {"rial": -1, "toman": 0}  # a rial is a tenth of a toman
 RESOLUTIONS = {
     "1m": "1", "5m": "5", "15m": "15", "30m": "30",
+    "1h@Asia/Tehran": "60", "3h@Asia/Tehran": "180", "4h@Asia/Tehran": "240", "6h@Asia/Tehran": "360",
+    "12h@Asia/Tehran": "720",
     "1d@Asia/Tehran": "D", "2d@Asia/Tehran": "2D", "3d@Asia/Tehran": "3D",
 }  # fmt: skip
 QUOTES = {"rls": "IRT"}  # the venue's word for the quote in `stats`
@@ -121,7 +123,7 @@ class Options(Struct):
 
 
 class Book(Struct):
-    """The parts of an order book that a ticker has; levels are [price, size], the best first."""
+    """The parts of an order book that are read: its time and the price of the last trade, which may be left out."""
 
     lastUpdate: int
     lastTradePrice: Decimal | None = None
@@ -206,9 +208,6 @@ class Message(Struct):
 
     id: int | None = None
     error: Why | None = None
-    connect: Raw | None = None
-    subscribe: Raw | None = None
-    unsubscribe: Raw | None = None
     push: Push | None = None
 
 
@@ -454,7 +453,7 @@ def _markets(rows: Iterable[Listed], steps: Precisions) -> list[Market]:
 
 
 class NobitexTickers(Binding[Ticker], connector=Nobitex):
-    """Tickers from `stats`, which tells no time: that is the book's, on which its bid and ask rest."""
+    """Tickers from `stats`, which tells no time: that is the book's, and so is the last price where the book has it."""
 
     async def __call__(self, venue: Nobitex, ask: Ask) -> Any:
         stats, books = await both(venue.stats().of(ask.symbol), venue.books().of(ask.symbol))
@@ -464,17 +463,18 @@ class NobitexTickers(Binding[Ticker], connector=Nobitex):
 def _tickers(stats: Iterable[Listed], books: Iterable[Book], market: str) -> list[Ticker]:
     """One ticker per market of which there is both; the sum of money is in the unit of the prices, the volume in none."""
     unit, made = UNITS["stats"], []
-    times = {book.symbol: from_ms(book.lastUpdate) for book in books}
+    moved = {book.symbol: book for book in books}
     for row in stats:
-        if row.symbol not in times:
+        stat, book = row.stat, moved.get(row.symbol)
+        if book is None:
             continue
-        stat = row.stat
         low, high, money = (_some(price, market, unit) for price in (stat.dayLow, stat.dayHigh, stat.volumeDst))
         if low is not None and high is not None and money is not None and stat.volumeSrc is not None:
             check_volume(market, low, high, stat.volumeSrc, money)
         made.append(
             Ticker(
-                "nobitex", market, times[row.symbol], _some(stat.latest, market, unit), _some(stat.bestBuy, market, unit),
+                "nobitex", market, from_ms(book.lastUpdate), _some(book.lastTradePrice or stat.latest, market, unit),
+                _some(stat.bestBuy, market, unit),
                 _some(stat.bestSell, market, unit), stat.volumeSrc,
                 None if stat.volumeDst is None else in_quote(stat.volumeDst, market, unit),
                 _some(stat.dayOpen, market, unit), high, low,

@@ -193,6 +193,13 @@ def plain(value: Decimal) -> Decimal:
     return Decimal(text.rstrip("0").rstrip(".")) if "." in text else value
 
 
+def write_parquet(table: pa.Table, where: Any) -> None:
+    """Nothing; the table is written as Parquet to a path or a binary file."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, where)
+
+
 # ---------------------------------------------------------------- ClickHouse
 
 _CLICKHOUSE = {

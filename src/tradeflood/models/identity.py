@@ -61,12 +61,17 @@ class Ordinals:
         self._order: deque[str] = deque()
         self._last: int | None = None
 
-    def of_live(self, trades: Iterable[Trade], sequence: int | None) -> list[Trade]:
-        """The trades of one message, numbered on from those before; none where the venue repeats the message."""
-        if sequence is not None:
-            if self._last is not None and sequence <= self._last:
-                return []
-            self._last = sequence
+    def repeats(self, sequence: int | None) -> bool:
+        """Whether a message of this number came already; it is remembered."""
+        if sequence is None:
+            return False
+        if self._last is not None and sequence <= self._last:
+            return True
+        self._last = sequence
+        return False
+
+    def of_live(self, trades: Iterable[Trade]) -> list[Trade]:
+        """Trades, numbered on from those before."""
         listed = list(trades)
         numbered = number_equals(listed, self._count)
         for trade in listed:

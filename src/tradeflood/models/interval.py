@@ -2,7 +2,8 @@
 
 `1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M` and any other count of these units open on UTC
 boundaries counted from 1970, weeks on Monday, months on their first day. Bars with other boundaries are
-other intervals and carry their zone: `1d@+08:00`, `1d@Asia/Tehran`, `1d@America/New_York`.
+other intervals and carry their zone: `1d@+08:00`, `1d@Asia/Tehran`, `1d@America/New_York`, and `4h@Asia/Tehran`,
+counted from local midnight.
 """
 
 from __future__ import annotations
@@ -37,10 +38,17 @@ class Interval:
         """The shortest distance of two open times in ns: exact, but for months and zones with summer time."""
         if self.unit == "M":
             return self.count * _SHORTEST_MONTH
-        return self.count * _FIXED[self.unit] - (HOUR if self.zone and "/" in self.zone else 0)
+        summer = self.zone is not None and "/" in self.zone
+        if self.unit == "h" and summer:
+            return HOUR  # the last bar of a day of 25 hours
+        return self.count * _FIXED[self.unit] - (HOUR if summer else 0)
 
     def floor(self, time: int) -> int:
         """The open time of the candle in which a time lies."""
+        if self.zone and self.unit == "h":
+            midnight = interval(f"1d@{self.zone}").floor(time)
+            step = self.count * HOUR
+            return midnight + (time - midnight) // step * step
         if self.zone:
             return self._local(time, 0)
         if self.unit == "M":
@@ -51,6 +59,8 @@ class Interval:
 
     def next(self, time: int) -> int:
         """The first open time after a time: of an open time, its candle's end."""
+        if self.zone and self.unit == "h":
+            return min(self.floor(time) + self.count * HOUR, interval(f"1d@{self.zone}").next(time))
         if self.zone:
             return self._local(time, 1)
         if self.unit == "M":
@@ -97,8 +107,8 @@ def interval(text: str) -> Interval:
     count, unit, where = int(match[1]), match[2], match[3]
     if where is not None:
         zone(where)
-        if unit not in "dwM":
-            raise UsageError(f"no interval {text!r}; only days, weeks and months have a zone")
+        if unit not in "hdwM" or (unit == "h" and 24 % count):
+            raise UsageError(f"no interval {text!r}; only days, weeks, months and hours that divide a day have a zone")
     return Interval(text, count, unit, where)
 
 

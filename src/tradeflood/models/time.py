@@ -127,10 +127,10 @@ def zone(name: str) -> tzinfo:
 
     Raises UsageError where nothing is known by that name.
     """
-    if match := re.fullmatch(r"([+-])(\d\d):(\d\d)", name):
-        offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
-        return timezone(offset if match[1] == "+" else -offset)
     try:
+        if match := re.fullmatch(r"([+-])(\d\d):(\d\d)", name):
+            offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+            return timezone(offset if match[1] == "+" else -offset)
         return ZoneInfo(name)
     except (ValueError, OSError, LookupError) as error:
         raise UsageError(f"no time zone {name!r}; write an offset like +08:00 or a name like Asia/Tehran") from error

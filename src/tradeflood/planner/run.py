@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, State, clipped, held, stretches
 from tradeflood.coverage.claims import weakest
 from tradeflood.coverage.evidence import derived, in_sequence, on_grid, over_range
-from tradeflood.errors import DeclarationError, TradeFloodError, UnknownMarket
+from tradeflood.errors import DeclarationError, TradeFloodError, UnknownMarket, UsageError
 from tradeflood.models import Market, Model, interval
 from tradeflood.models.checks import checked
 from tradeflood.models.identity import number_equals
@@ -353,6 +353,8 @@ class Run:
             )
         work.open += 1
         try:
+            if not binding.has_history():
+                raise UsageError(f"{ask.dataset.label}: the venue gives no history of it; stream it")
             made = binding(connector, ask)
             if isinstance(made, CoroutineType):
                 self._drive(made, work)
@@ -455,7 +457,7 @@ class Run:
         for want in wants:
             want.left += 1  # not finished before all its pages are counted
         for node, page in series.live:
-            self._attach(series, node, page, wants)
+            self._attach(series, node, page, wants, follow=False)  # what follows it is in the series already
         try:
             for page in self._pages(series):
                 self._node(series, page, wants)
@@ -490,7 +492,8 @@ class Run:
         node = self.nodes.get(key)
         if node is None:
             into = wants[0].into if wants else None
-            deadline = NEVER if into is None or into.horizon is None else page.start + into.horizon
+            of_time = into is not None and into.horizon is not None and wants[0].turn.ids is None
+            deadline = page.start + into.horizon if of_time else NEVER  # type: ignore[operator,union-attr]
             node = self.nodes[key] = Node(key, bound, request, page, deadline)
             self._number += 1
             self.outstanding += 1
@@ -505,9 +508,9 @@ class Run:
         else:
             self.merged += 1
         series.live.append((node, page))
-        self._attach(series, node, page, wants)
+        self._attach(series, node, page, wants, follow=True)
 
-    def _attach(self, series: Series, node: Node, page: Page, wants: list[Want]) -> None:
+    def _attach(self, series: Series, node: Node, page: Page, wants: list[Want], *, follow: bool) -> None:
         mine = wants if len(wants) == 1 and wants[0].meets(page) else [want for want in wants if want.meets(page)]
         if not mine:
             return
@@ -517,7 +520,7 @@ class Run:
             node.uses.append((series, page, mine))
         else:
             clock = self.clocks.get(node.bound.connector.venue, self.now)
-            self._spread(node, series, page, mine, clock, follow=False)
+            self._spread(node, series, page, mine, clock, follow=follow)
 
     # ---------------------------------------------------------------- answers arrive
 

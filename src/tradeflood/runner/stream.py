@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -87,7 +88,7 @@ def subscription(ask: Ask, connector: Connector, binding: Any) -> Subscription:
 class Stream(Generic[M]):
     """Live rows: iterate over it, or over `batches()`. Leaving the loop, or `close()`, ends the subscriptions.
 
-    Rows come in the order of their arrival. A consumer that is slow slows the reading; nothing is dropped.
+    Rows of a market come in the order of their arrival. A consumer that is slow slows the reading; nothing is dropped.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class Stream(Generic[M]):
         *,
         fast: bool | None = None,
     ) -> None:
-        self._prepare, self._network, self._recorder, self._fast = prepare, network, recorder, fast
+        self._prepare, self._network, self._fast = prepare, network, fast
+        self.recorder, self.clock = recorder, network.clock
         self._rows: list[M] = []
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -270,8 +272,64 @@ class Stream(Generic[M]):
             await clock.sleep(max(0, began + every - clock.now()))
 
 
+class _Channel:
+    """The way of one topic's rows: gathered as they come, packed into models many at a time."""
+
+    __slots__ = ("_args", "_binding", "_bound", "_decode", "_ordinals", "_pure", "rows", "sequence")
+
+    def __init__(self, sub: Subscription) -> None:
+        self._pure, self._binding, self._args = sub.step.pure, sub.step.binding, sub.step.args
+        self._bound = sub.step.turn.bound
+        self._decode = msgspec.json.Decoder(self._bound.spec.reply).decode
+        self._ordinals = Ordinals() if sub.numbered else None
+        self.rows: list[Any] = []
+
+    def add(self, event: Rows) -> None:
+        """Take the rows of an event; of a numbered topic, none where the venue repeats a message."""
+        if self._ordinals is not None and self._ordinals.repeats(event.sequence):
+            return
+        if type(event.rows) is msgspec.Raw:
+            try:
+                self.rows += judged_rows(self._decode(event.rows))
+            except Exception as error:
+                raise self._bound.changed(error, bytes(event.rows)) from error
+        else:
+            self.rows += event.rows
+
+    def models(self, now: int, blame: Callable[[TradeFloodError], None]) -> list[Any]:
+        """The models of what was gathered, `received_at` stamped; a row that cannot be packed is blamed and left out."""
+        rows, self.rows = self.rows, []
+        try:
+            out = self._packed(rows, now)
+        except TradeFloodError as error:
+            out = []
+            if len(rows) == 1:
+                blame(error)
+            else:
+                for row in rows:
+                    self.rows = [row]
+                    out += self.models(now, blame)
+        return out if self._ordinals is None else self._ordinals.of_live(out)
+
+    def _packed(self, rows: list[Any], now: int) -> list[Any]:
+        try:
+            out = list(self._pure(self._binding, rows, *self._args))
+        except TradeFloodError:
+            raise
+        except Exception as error:
+            raise self._bound.changed(error, b"") from error
+        for model in out:
+            checked(model)
+            model.received_at = now
+        return out
+
+
 class _Ear:
-    """The listener of one connection: frames to rows to models, as few steps as can be."""
+    """The listener of one connection: frames to rows to models, as few steps as can be.
+
+    A frame is decoded and its row put to its topic; once the event loop has handed over all that it read, the rows
+    are packed. Frames that were read together share one `received_at`.
+    """
 
     def __init__(
         self, stream: Stream[Any], group: Sequence[Subscription], conversation: Conversation, connector: Connector,
@@ -280,62 +338,75 @@ class _Ear:
         self.stirred = asyncio.Event()
         self.ended: str | None = None
         self._stream, self._conversation, self._connector, self._health = stream, conversation, connector, health
-        self._clock, self._recorder = stream._network.clock, stream._recorder
+        self._clock, self._recorder = stream.clock, stream.recorder
         self._number = id(self)
-        self._table = {sub.topic: _packer(sub) for sub in group}
+        self._soon = asyncio.get_running_loop().call_soon
+        self._channels = {sub.topic: _Channel(sub) for sub in group}
+        self._dirty: dict[_Channel, None] = {}
+        self._read_at = 0
+        frames = connector.frames
+        self._decode = msgspec.json.Decoder(frames.type).decode if frames is not None else None
+        self._topic = attrgetter(frames.topic) if frames is not None else None
+        self._row = attrgetter(frames.row) if frames is not None else None
 
     def message(self, data: bytes) -> None:
-        now = self._clock.now()
+        """Take a frame in."""
+        dirty = self._dirty
+        if not dirty:
+            self._read_at = self._clock.now()
         if self._recorder is not None:
             self.record("in", data)
+        if self._decode is not None:
+            try:
+                frame = self._decode(data)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                pass
+            else:
+                channel = self._channels.get(self._topic(frame))  # type: ignore[misc]
+                if channel is not None:
+                    channel.rows.append(self._row(frame))  # type: ignore[misc]
+                    if not dirty:
+                        self._soon(self._flush)
+                    dirty[channel] = None
+                return
+        self._hear(data)
+
+    def _hear(self, data: bytes) -> None:
         try:
-            heard = self._conversation.receive(data, now)
+            heard = self._conversation.receive(data, self._read_at)
             for event in heard:
-                pack = self._table.get(event.topic)
-                if pack is not None and (rows := pack(event, now)):
-                    self._stream.give(rows)
+                channel = self._channels.get(event.topic)
+                if channel is not None:
+                    channel.add(event)
+                    if not self._dirty:
+                        self._soon(self._flush)
+                    self._dirty[channel] = None
         except TradeFloodError as error:
-            self._health.unreadable += 1
-            self._health.trouble.append(str(error))
-            log.warning("%s", error)
+            self._blame(error)
             return
         if not heard:
             self.stirred.set()
 
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        for channel in dirty:
+            if models := channel.models(self._read_at, self._blame):
+                self._stream.give(models)
+
+    def _blame(self, error: TradeFloodError) -> None:
+        self._health.unreadable += 1
+        self._health.trouble.append(str(error))
+        log.warning("%s", error)
+
     def lost(self, why: str) -> None:
+        """The connection is over."""
         self.ended = why
         self.stirred.set()
 
     def record(self, direction: str, frame: bytes | str, url: str = "") -> None:
+        """Keep a frame, where that is wanted."""
         if self._recorder is not None:
             self._recorder.feed(self._connector.venue, self._number, self._clock.now(), direction, frame, url)
-
-
-def _packer(sub: Subscription) -> Callable[[Rows, int], list[Any]]:
-    """From the rows of a topic to its models, `received_at` stamped."""
-    pure, binding, args = sub.step.pure, sub.step.binding, sub.step.args
-    decoder = msgspec.json.Decoder(sub.step.turn.bound.spec.reply)
-    bound = sub.step.turn.bound
-    ordinals = Ordinals() if sub.numbered else None
-
-    def pack(event: Rows, now: int) -> list[Any]:
-        rows: Any = event.rows
-        out = []
-        try:
-            if type(rows) is msgspec.Raw:
-                rows = judged_rows(decoder.decode(rows))
-            for model in pure(binding, rows, *args):
-                model.received_at = now  # type: ignore[attr-defined]
-                out.append(checked(model))
-        except TradeFloodError:
-            raise
-        except Exception as error:
-            raise bound.changed(error, b"") from error
-        if ordinals is not None:
-            out = ordinals.of_live(out, event.sequence)
-        return out
-
-    return pack
 
 
 def _packed(subscriptions: Sequence[Subscription]) -> list[list[Subscription]]:

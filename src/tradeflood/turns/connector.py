@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 
 from tradeflood.errors import RateLimited, Refused, Unavailable, UsageError
 from tradeflood.models.time import SECOND, from_datetime
-from tradeflood.turns.events import Event, Out
+from tradeflood.turns.events import Event, Frames, Out
 from tradeflood.turns.limits import Budget, Feed, Rest
 from tradeflood.turns.registry import registry
 from tradeflood.turns.request import Reply
@@ -32,7 +32,8 @@ class Connector:
     """Subclass it, say `venue = "…"`, and it is registered; subclass a built-in one to replace it.
 
     Whatever a table can say is a table: `rest`, `feed`, `symbols`. `envelope` is a generic struct with a field
-    `data` in which every answer comes. Methods with `@turn` say what can be asked.
+    `data` in which every answer comes. `frames` is the type of most live frames, where one type serves them.
+    Methods with `@turn` say what can be asked.
     """
 
     venue: ClassVar[str] = ""
@@ -40,6 +41,7 @@ class Connector:
     feed: Feed | None = None
     symbols: ClassVar[Symbols] = Symbols()
     envelope: ClassVar[Any] = None
+    frames: ClassVar[Frames | None] = None
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)

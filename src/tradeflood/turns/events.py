@@ -46,5 +46,16 @@ class Leaving(Struct, frozen=True, gc=False):
     why: str = ""
 
 
+class Frames(Struct, frozen=True):
+    """What most frames of a feed are, so that they need no event: a typed struct that names its topic and holds one row.
+
+    A frame that is not of this type is heard by `Connector.hear`.
+    """
+
+    type: Any
+    topic: str
+    row: str
+
+
 Event: TypeAlias = Rows | Acked | Denied | Answer | Alive | Leaving
 Out: TypeAlias = str | bytes
