@@ -394,16 +394,18 @@ class Run:
         """Rows made from other models hold what those hold, at the weakest of their grades, and nothing more."""
         if not work.ask.model.time or not work.basis:
             return
+        names = {part.name: value for part, value in zip(work.ask.model.variants(), work.ask.variant, strict=True)}
+        grid = interval(names["interval"]) if "interval" in names else None
         spans, grade = work.asked, Grade.A
+        if grid is not None:
+            spans = Spans.of(*((grid.ceil(low), grid.ceil(high)) for low, high in spans))
         for frame in work.basis:
             for dataset, parts in frame.coverage.parts.items():
                 spans &= frame.coverage.held(dataset)
                 grade = weakest([grade, *(part.grade for part in parts if part.grade)])
             for failure in frame.failures:
                 self._failed(work, Spans.of((failure.start, failure.end)) & work.asked, failure.error)
-        names = {part.name: value for part, value in zip(work.ask.model.variants(), work.ask.variant, strict=True)}
-        if "interval" in names:
-            grid = interval(names["interval"])
+        if grid is not None:
             spans = Spans.of(*((grid.ceil(low), grid.floor(high)) for low, high in spans))
         rows = ordered(work.ask.model, work.models.values())
         clock = self.clocks.get(work.ask.venue, self.now)
