@@ -11,6 +11,7 @@ import click
 
 from tradeflood.cli.main import DONE, FAILED, code_of, complain, stop_on_signals
 from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
+from tradeflood.cli.progress import Progress
 from tradeflood.config import STORE, load_config
 from tradeflood.coverage import Frame
 from tradeflood.errors import UsageError
@@ -20,6 +21,7 @@ from tradeflood.models.time import SECOND, parse_duration
 from tradeflood.planner import Plan, Query
 from tradeflood.plugins import load
 from tradeflood.runner.flood import Flood, demand, joined
+from tradeflood.runner.keeper import Keeper
 
 
 async def collect_job(
@@ -38,7 +40,8 @@ async def collect_job(
         if offline:
             frame = await flood.collect(wanted, *market, start=start, end=end, offline=True, **words)
         else:
-            frame = joined(wanted, await flood.run(flood.plan(*queries), None))  # type: ignore[arg-type]
+            with Progress() as progress:
+                frame = joined(wanted, await flood.run(flood.plan(*queries), progress))
     if not frame and frame.failures:
         raise frame.failures[0].error
     _show(frame, out, path)
@@ -100,10 +103,10 @@ async def stream_job(
     stop_on_signals(asyncio.get_running_loop(), stop)
     kept: list[Any] = []
     async with Flood(load_config(config)) as flood:
-        store = await asyncio.to_thread(flood.open_store) if out == "store" else None
+        keeper = Keeper(flood.venues, await asyncio.to_thread(flood.open_store)) if out == "store" else None
         rows = flood.stream(wanted, *market, **words)
         ender = asyncio.create_task(_end(stop, length))
-        reader = asyncio.create_task(_read(rows, wanted, out, store, kept))
+        reader = asyncio.create_task(_read(rows, wanted, out, keeper, kept))
         await asyncio.wait({reader, ender}, return_when=asyncio.FIRST_COMPLETED)
         ender.cancel()
         failed = reader.exception() if reader.done() and not reader.cancelled() else None
@@ -127,13 +130,13 @@ async def _end(stop: asyncio.Event, length: int | None) -> None:
         pass
 
 
-async def _read(rows: Any, model: type[Model], out: str, store: Any, kept: list[Any]) -> None:
+async def _read(rows: Any, model: type[Model], out: str, keeper: Keeper | None, kept: list[Any]) -> None:
     header = True
     async for batch in rows.batches():
         if out == "document":
             kept += batch
-        elif out == "store":
-            await asyncio.to_thread(store.write, {model: batch}, [])
+        elif keeper is not None:
+            await asyncio.to_thread(keeper.write, batch)
         elif out == "csv":
             write_csv(sys.stdout, model, batch, header=header)
             header = False

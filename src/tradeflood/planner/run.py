@@ -60,7 +60,10 @@ class Venues(Protocol):
 class Node:
     """One request to be made. Several pages of several turns may wait for it."""
 
-    __slots__ = ("bound", "deadline", "error", "key", "lane", "packed", "page", "reply", "request", "rows", "state", "uses")
+    __slots__ = (
+        "bound", "deadline", "error", "key", "lane", "other_rows", "packed", "page", "reply", "request", "rows", "state",
+        "uses",
+    )  # fmt: skip
 
     def __init__(self, key: Identity, bound: BoundTurn[Any, Any], request: Request, page: Page, deadline: int) -> None:
         self.key, self.bound, self.request, self.page, self.deadline = key, bound, request, page, deadline
@@ -70,7 +73,21 @@ class Node:
         self.rows: Any = None
         self.reply: Reply | None = None
         self.error: TradeFloodError | None = None
+        self.other_rows: dict[BoundTurn[Any, Any], Any] | None = None
         self.packed: dict[Any, list[Model]] = {}
+
+    def rows_of(self, bound: BoundTurn[Any, Any]) -> Any:
+        """The answer as a turn declares it: another turn may make the same request and read it otherwise.
+
+        Raises PayloadChanged where it is not of that shape.
+        """
+        if bound is self.bound or self.reply is None:
+            return self.rows
+        if self.other_rows is None:
+            self.other_rows = {}
+        if bound not in self.other_rows:
+            self.other_rows[bound] = bound.decode(self.reply.body)
+        return self.other_rows[bound]
 
     @property
     def weight(self) -> int:
@@ -531,13 +548,18 @@ class Run:
         uses, node.uses = node.uses, []
         for series, page, wants in uses:
             self._spread(node, series, page, wants, clock, follow=True)
-        node.packed = {}
+        node.packed, node.other_rows = {}, None
         self._settle()
 
     def _spread(self, node: Node, series: Series, page: Page, wants: list[Want], clock: int, *, follow: bool) -> None:
         error, span = node.error, None
         style = series.bound.spec.pages
-        rows = node.rows
+        rows: Any = None
+        if node.reply is not None:
+            try:
+                rows, error = node.rows_of(series.bound), None
+            except TradeFloodError as wrong:
+                error = wrong
         if error is None and style is not None:
             try:
                 following = _following(series, page, rows, clock) if follow else None
@@ -556,7 +578,7 @@ class Run:
             if error is not None:
                 self._lost(want, page, error)
             else:
-                self._give(want, node, page, span, clock)
+                self._give(want, node, rows, span, clock, page)
             self._less(want)
 
     def _lost(self, want: Want, page: Page, error: TradeFloodError) -> None:
@@ -568,17 +590,18 @@ class Run:
             self._failed(want.into, missing or want.into.asked, error)
             want.errors.clear()
 
-    def _give(self, want: Want, node: Node, page: Page, span: Span | None, clock: int) -> None:
-        rows, spec = node.rows, node.bound.spec
-        if spec.by is not None and want.symbols:
-            rows = [row for symbol in want.turn.symbols for row in _by_symbol(node).get(symbol, ())]
+    def _give(self, want: Want, node: Node, rows: Any, span: Span | None, clock: int, page: Page) -> None:
+        bound = want.turn.bound
+        if bound.spec.by is not None and want.symbols:
+            by_symbol = _by_symbol(node, bound, rows)
+            rows = [row for symbol in want.turn.symbols for row in by_symbol.get(symbol, ())]
         if want.step is None:
             if want.rows is None or not isinstance(rows, list):
                 want.rows = rows
             else:
                 want.rows = [*want.rows, *rows]
         elif want.into is not None:
-            key = (want.step.pure, want.step.args, want.turn.symbols)
+            key = (want.step.pure, want.step.args, want.turn.symbols, bound)
             try:
                 models = node.packed.get(key)
                 if models is None:
@@ -590,7 +613,7 @@ class Run:
                 self._lost(want, page, error)
                 return
             except Exception as error:  # noqa: BLE001 - a packing step is somebody else's code
-                self._lost(want, page, node.bound.changed(error, node.reply.body if node.reply else b""))
+                self._lost(want, page, bound.changed(error, node.reply.body if node.reply else b""))
                 return
             self._take_rows(want.into, models, node.reply, clock)
         if span is not None and span[0] < span[1]:
@@ -599,11 +622,12 @@ class Run:
 
     def _take_rows(self, work: Work, models: Sequence[Model], reply: Reply | None, clock: int = NEVER) -> None:
         names = {column.name for column in work.ask.model.columns()}
-        if "closed" in names:
+        time = work.ask.model.time
+        if time and "closed" in names and "interval" in work.ask.model.key:
             grid = interval(work.ask.interval)
             for model in models:
                 if model.closed is None:  # type: ignore[attr-defined]
-                    model.closed = grid.next(model.open_time) <= clock  # type: ignore[attr-defined]
+                    model.closed = grid.next(getattr(model, time)) <= clock  # type: ignore[attr-defined]
         if reply is not None and "received_at" in names:
             for model in models:
                 model.received_at = reply.received_at  # type: ignore[attr-defined]
@@ -774,15 +798,15 @@ def _number(text: Any) -> tuple[int, str]:
     return (int(text), "") if isinstance(text, int) or text.isdecimal() else (0, text)
 
 
-def _by_symbol(node: Node) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] | None = node.packed.get("by symbol")  # type: ignore[assignment]
+def _by_symbol(node: Node, bound: BoundTurn[Any, Any], rows: Any) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] | None = node.packed.get(bound)  # type: ignore[assignment]
     if found is None:
         found = {}
-        by = node.bound.spec.by
+        by = bound.spec.by
         assert by is not None
-        for row in judged_rows(node.rows):
+        for row in judged_rows(rows):
             found.setdefault(by(row), []).append(row)
-        node.packed["by symbol"] = found  # type: ignore[assignment]
+        node.packed[bound] = found  # type: ignore[assignment]
     return found
 
 

@@ -42,7 +42,7 @@ class Network:
     patience: Patience = Patience()
 
 
-async def carry_out(run: Run, network: Network, observe: Callable[[Node], None] | None = None) -> None:
+async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], None] | None = None) -> None:
     """Make every request of a run, in as many lanes as there are budgets; one lane never waits for another.
 
     Returns when nothing is left. Cancelling it puts back what was under way. `observe` hears of every request
@@ -69,7 +69,7 @@ async def carry_out(run: Run, network: Network, observe: Callable[[Node], None] 
                 run.feed(node, reply)
             busy[lane] -= 1
             if observe is not None:
-                observe(node)
+                observe(run, node)
             pump()
 
         pump()

@@ -133,7 +133,7 @@ class Flood:
         """The plan of some queries; nothing is asked yet."""
         return Plan(queries, self.venues, store=HeldRows(self._store) if self._store else None, at=self.clock.now())
 
-    async def run(self, plan: Plan, observe: Callable[[Node], None] | None = None) -> Result:
+    async def run(self, plan: Plan, observe: Callable[[Run, Node], None] | None = None) -> Result:
         """Carry a plan out: one frame per query, in order. What failed is in the frames, beside what did not."""
         store = HeldRows(self._store) if self._store else None
         run = Run(plan.queries, self.venues, plan.now, store)

@@ -11,16 +11,14 @@ from typing import Any
 from attrs import define, field, frozen
 
 from tradeflood.config import Collect
-from tradeflood.coverage import Claim, Dataset, Stretch, stretches
-from tradeflood.coverage.evidence import in_sequence, of_live_candles
+from tradeflood.coverage import Dataset, Stretch, stretches
 from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UsageError
-from tradeflood.models import Candle, Model
+from tradeflood.models import Model
 from tradeflood.models.time import SECOND, iso, parse_duration
 from tradeflood.planner import Query
-from tradeflood.planner.run import ordered, parser_of
 from tradeflood.runner.flood import Flood
+from tradeflood.runner.keeper import Keeper
 from tradeflood.runner.stream import Stream
-from tradeflood.spans import Spans
 from tradeflood.store import Store
 
 log = logging.getLogger("tradeflood")
@@ -79,7 +77,6 @@ class Runner:
             for want in flood.config.collect or known_defaults(flood)
             for market in want.markets
         ]
-        self._tails: dict[Dataset, Tail] = {}
         self._failures: dict[str, None] = {}
         self.stream: Stream[Any] | None = None
 
@@ -169,40 +166,17 @@ class Runner:
         if not live:
             return
         self.stream = stream = self._flood.stream_of(live)
-        waiting: list[Model] = []
+        keeper = Keeper(self._flood.venues, store)
         try:
             await stream.begin()
             while True:
                 await self._clock.sleep(BATCH_AGE)
-                waiting += stream.take()
+                await asyncio.to_thread(keeper.write, stream.take())
                 if stream.failed is not None:
                     raise stream.failed
-                if waiting:
-                    batch, waiting = waiting, []
-                    await asyncio.to_thread(self._write, store, batch)
         finally:
             await stream.close()
-            if waiting := waiting + stream.take():
-                await asyncio.to_thread(self._write, store, waiting)
-
-    def _write(self, store: Store, rows: Sequence[Any]) -> None:
-        batches: dict[type[Model], list[Any]] = {}
-        parts: dict[Dataset, list[Any]] = {}
-        for row in rows:
-            model = type(row)
-            batches.setdefault(model, []).append(row)
-            variant = tuple(getattr(row, part.name) for part in model.variants())
-            parts.setdefault(Dataset(model, row.venue, row.market, variant), []).append(row)
-        claims = [claim for dataset, some in parts.items() for claim in self._tail(dataset).claims(some)]
-        store.write(batches, claims)
-
-    def _tail(self, dataset: Dataset) -> Tail:
-        tail = self._tails.get(dataset)
-        if tail is None:
-            connector = self._flood.venues.connector(dataset.venue)
-            binding = self._flood.venues.registry.binding(type(connector), dataset.model, dataset.variant)
-            tail = self._tails[dataset] = Tail(dataset, parser_of(connector), consecutive=binding.consecutive)
-        return tail
+            await asyncio.to_thread(keeper.write, stream.take())
 
     # ---------------------------------------------------------------- the report
 
@@ -219,42 +193,6 @@ class Runner:
             if (summary.dataset.model, summary.dataset.venue, summary.dataset.variant) in datasets
         ]  # fmt: skip
         return Report(collected, list(self._failures), began, self._clock.now())
-
-
-class Tail:
-    """The claims of live rows: of consecutive ids from batch to batch, of closed candles."""
-
-    def __init__(self, dataset: Dataset, parser: str, *, consecutive: bool) -> None:
-        self._dataset, self._parser, self._consecutive = dataset, parser, consecutive
-        self._last: tuple[int, int] | None = None
-
-    def claims(self, rows: Sequence[Any]) -> list[Claim]:
-        """What a batch proves, together with the row before it."""
-        unique = {row.position: row for row in rows}
-        here = ordered(self._dataset.model, unique.values())
-        clock = max((row.received_at or 0) for row in here)
-        if issubclass(self._dataset.model, Candle):
-            text = self._dataset.variant[0]
-            closed = {row.position: row for row in rows if row.closed}
-            ascending = ordered(self._dataset.model, closed.values())
-            return list(of_live_candles(self._dataset, text, ascending, clock, self._parser))
-        if not self._consecutive:
-            return []
-        numbered = sorted((int(row.position), row) for row in here)
-        if self._last is not None:
-            numbered = [(at, row) for at, row in numbered if at > self._last[0]]
-        if not numbered:
-            return []
-        time = self._dataset.model.time or ""
-        first, last = numbered[0][0], numbered[-1][0]
-        begin, end = getattr(numbered[0][1], time), getattr(numbered[-1][1], time)
-        if self._last is not None and self._last[0] + 1 == first:
-            begin = self._last[1]
-        self._last = (last, end)
-        ids = [((first, last + 1), (begin, end), False)]
-        covered = Spans.of((first, last + 1))
-        claims = in_sequence(self._dataset, ids, covered, numbered, end, 0, self._parser)
-        return [claim for claim in claims if claim.count]
 
 
 def named(query: Query[Any]) -> dict[str, str]:

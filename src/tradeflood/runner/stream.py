@@ -44,6 +44,7 @@ class Subscription:
     numbered: bool
     path: str
     topic: str | None
+    fallback: Subscription | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -68,21 +69,26 @@ def subscription(ask: Ask, connector: Connector, binding: Any) -> Subscription:
 
     Raises UsageError where the binding has none, DeclarationError where it gives no step.
     """
-    if not type(binding).has_live():
+    made = type(binding)
+    if not made.has_live():
         raise UsageError(f"{connector.venue} has no live {ask.model.name()} ({' '.join(ask.variant)})")
     step = binding.live(connector, ask)
+    if isinstance(step, Step) and not step.turn.bound.spec.live:
+        return _polled(ask, connector, made, step)
     if not isinstance(step, Step):
-        raise DeclarationError(f"{type(binding).__qualname__}.live must return a step, not {step!r}")
-    bound = step.turn.bound
-    if not bound.spec.live:
-        if bound.spec.every is None:
-            raise DeclarationError(f"{type(binding).__qualname__}.live: turn {bound.spec.name} is neither live nor polled")
-        return Subscription(ask, step, connector, type(binding).numbered, "", None)
-    feed = connector.feed
+        raise DeclarationError(f"{made.__qualname__}.live must return a step, not {step!r}")
+    bound, feed = step.turn.bound, connector.feed
     if feed is None:
         raise DeclarationError(f"{connector.venue} declares live turns and no feed")
     path = feed.path if bound.spec.path is None else bound.spec.path
-    return Subscription(ask, step, connector, type(binding).numbered, path, bound.topic(step.turn.args))
+    spare = _polled(ask, connector, made, binding.fallback(connector, ask)) if made.has_fallback() else None
+    return Subscription(ask, step, connector, made.numbered, path, bound.topic(step.turn.args), spare)
+
+
+def _polled(ask: Ask, connector: Connector, made: type[Any], step: Any) -> Subscription:
+    if not isinstance(step, Step) or step.turn.bound.spec.every is None:
+        raise DeclarationError(f"{made.__qualname__}: {step!r} is neither a live turn nor one with every=")
+    return Subscription(ask, step, connector, made.numbered, "", None)
 
 
 class Stream(Generic[M]):
@@ -108,7 +114,7 @@ class Stream(Generic[M]):
         self._paused = False
         self.failed: BaseException | None = None
         self._begun = False
-        self.count = 0
+        self.count = self.connections = 0
         self.health: dict[str, Health] = {}
         self.subscriptions: tuple[Subscription, ...] = ()
 
@@ -185,26 +191,39 @@ class Stream(Generic[M]):
     # ---------------------------------------------------------------- push
 
     async def _listen(self, group: Sequence[Subscription]) -> None:
-        """Keep one connection for these topics, opened again whenever it is lost."""
+        """Keep one connection for these topics, opened again whenever it is lost; what can be polled is, meanwhile."""
         connector, clock = group[0].connector, self._network.clock
         feed = connector.feed
         assert feed is not None
         health, failed = self._health(connector.venue), 0
-        while True:
-            began = clock.now()
-            try:
-                why = await self._converse(group, connector, feed, health)
-            except TransportError as error:
-                why = str(error)
-            health.lost += 1
-            health.trouble.append(why)
-            log.warning("%s: connection lost: %s", connector.venue, why)
-            failed = 0 if clock.now() - began > 60 * SECOND else failed + 1
-            delay = min(30 * SECOND, 250 * MS << min(failed, 7))
-            await clock.sleep(delay // 2 + random.randrange(delay // 2))  # noqa: S311 - jitter
+        standing_in: list[asyncio.Task[None]] = []
+
+        def opened() -> None:
+            for task in standing_in:
+                task.cancel()
+            standing_in.clear()
+
+        try:
+            while True:
+                began = clock.now()
+                try:
+                    why = await self._converse(group, connector, feed, health, opened)
+                except TransportError as error:
+                    why = str(error)
+                health.lost += 1
+                health.trouble.append(why)
+                log.warning("%s: connection lost: %s", connector.venue, why)
+                failed = 0 if clock.now() - began > 60 * SECOND else failed + 1
+                if failed > 1 and not standing_in:
+                    spares = [sub.fallback for sub in group if sub.fallback is not None]
+                    standing_in += [asyncio.create_task(self._poll(spare)) for spare in spares]
+                delay = min(30 * SECOND, 250 * MS << min(failed, 7))
+                await clock.sleep(delay // 2 + random.randrange(delay // 2))  # noqa: S311 - jitter
+        finally:
+            opened()
 
     async def _converse(
-        self, group: Sequence[Subscription], connector: Connector, feed: Feed, health: Health
+        self, group: Sequence[Subscription], connector: Connector, feed: Feed, health: Health, opened: Callable[[], None]
     ) -> str:
         """One connection from open to end; why it ended."""
         clock = self._network.clock
@@ -213,8 +232,10 @@ class Stream(Generic[M]):
         url = feed.url + group[0].path + connector.open(topics)
         ear = _Ear(self, group, conversation, connector, health)
         leave = self._network.scheme.exit("feed")
+        await self._network.limiter.attempt(connector.venue, feed, leave)
         socket = await open_socket(url, ear, leave=leave, headers=feed.headers, fast=self._fast)
         health.opened += 1
+        opened()
         ear.record("connect", "", url)
         self._sockets.add(socket)
         if self._paused:
@@ -339,7 +360,7 @@ class _Ear:
         self.ended: str | None = None
         self._stream, self._conversation, self._connector, self._health = stream, conversation, connector, health
         self._clock, self._recorder = stream.clock, stream.recorder
-        self._number = id(self)
+        self._number = stream.connections = stream.connections + 1
         self._soon = asyncio.get_running_loop().call_soon
         self._channels = {sub.topic: _Channel(sub) for sub in group}
         self._dirty: dict[_Channel, None] = {}

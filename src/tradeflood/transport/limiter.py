@@ -7,7 +7,7 @@ from collections import deque
 from tradeflood.models.time import MS, SECOND
 from tradeflood.transport.base import Call, Exit, Transport
 from tradeflood.transport.clock import Clock
-from tradeflood.turns import Budget, Reply
+from tradeflood.turns import Budget, Feed, Reply
 
 _LAG = 5 * MS  # a request that was sent later may be counted earlier by the venue: keep windows a little apart
 
@@ -68,6 +68,15 @@ class Limiter:
         at = self._window(call).reserve(now, call.weight)
         while (at := max(at, self._paused.get((call.venue, call.exit), 0))) > (now := self._clock.now()):
             await self._clock.sleep(at - now)
+
+    async def attempt(self, venue: str, feed: Feed, leave: Exit) -> None:
+        """Wait until another connection to a venue's feed may be opened."""
+        key = (venue, "connection attempts", leave)
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = Window(Budget("connection attempts", *feed.attempts))
+        now = self._clock.now()
+        await self._clock.sleep(window.reserve(now, 1) - now)
 
     def correct(self, call: Call, used: int) -> None:
         """Take the venue's own count of a budget."""

@@ -116,6 +116,10 @@ class Binding(Generic[M]):
         """The step that packs the live rows of an ask."""
         raise NotImplementedError
 
+    def fallback(self, venue: Any, ask: Ask) -> Any:
+        """The step of a polled turn that serves while the live feed cannot be reached."""
+        raise NotImplementedError
+
     @classmethod
     def has_history(cls) -> bool:
         """Whether it answers questions about the past."""
@@ -125,6 +129,11 @@ class Binding(Generic[M]):
     def has_live(cls) -> bool:
         """Whether it can be streamed."""
         return cls.live is not Binding.live
+
+    @classmethod
+    def has_fallback(cls) -> bool:
+        """Whether it can be polled while its feed is out of reach."""
+        return cls.fallback is not Binding.fallback
 
     @classmethod
     def offered(cls, part: str) -> tuple[str, ...]:

@@ -1,0 +1,57 @@
+"""How long work is shown: a bar on a terminal, a plain line now and then elsewhere; nothing where it is short."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Self
+
+import click
+
+from tradeflood.planner import Node, Run
+
+SHORT = 2.0
+"""Seconds before anything is shown."""
+
+LINE_EVERY = 5.0
+
+
+class Progress:
+    """Hears of every request that is over, and says on standard error how many are left."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._began = self._said = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, run: Run, node: Node) -> None:
+        """One request of a run is over."""
+        del node
+        self._done += 1
+        now = time.monotonic()
+        if now - self._began < SHORT:
+            return
+        total = self._done + run.outstanding
+        if sys.stderr.isatty():
+            self._draw(total)
+        elif now - self._said >= LINE_EVERY:
+            self._said = now
+            click.echo(f"{self._done} of {total} requests", err=True)
+
+    def _draw(self, total: int) -> None:
+        if self._bar is None:
+            from rich.console import Console  # noqa: PLC0415
+            from rich.progress import Progress as Bar  # noqa: PLC0415
+
+            self._bar = Bar(console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("requests", total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=self._done, total=total)
