@@ -60,19 +60,20 @@ def _take(manager: pluggy.PluginManager, name: str, version: str, get: object) -
     plugin = Plugin(name, version)
     before = _known()
     try:
-        loaded = get()  # type: ignore[operator]
-        manager.register(loaded, name)
-        manager.check_pending()
-        answers = {hook.name: hook for hook in manager.get_hookcallers(loaded) or []}
-        plugin.hooks = sorted(answers)
-        only = manager.subset_hook_caller
-        others = [other for other_name, other in manager.list_name_plugin() if other_name != name]
-        for modules in only("tradeflood_modules", others)():
-            for module in modules:
-                import_module(module)
-        for stores in only("tradeflood_stores", others)():
-            for scheme, opener in stores.items():
-                SCHEMES[scheme] = opener
+        with registry.whole():
+            loaded = get()  # type: ignore[operator]
+            manager.register(loaded, name)
+            manager.check_pending()
+            answers = {hook.name: hook for hook in manager.get_hookcallers(loaded) or []}
+            plugin.hooks = sorted(answers)
+            only = manager.subset_hook_caller
+            others = [other for other_name, other in manager.list_name_plugin() if other_name != name]
+            for modules in only("tradeflood_modules", others)():
+                for module in modules:
+                    import_module(module)
+            for stores in only("tradeflood_stores", others)():
+                for scheme, opener in stores.items():
+                    SCHEMES[scheme] = opener
     except Exception as error:  # noqa: BLE001 - somebody else's code; it must not take the rest down
         plugin.error = f"{type(error).__name__}: {error}"
         warnings.warn(f"the plug-in {name} {version} failed and is left out: {plugin.error}", stacklevel=3)

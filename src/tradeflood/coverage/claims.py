@@ -68,8 +68,8 @@ class Dataset(NamedTuple):
 class Claim:
     """One statement about [start, end) of a dataset, with what it rests on.
 
-    `left` and `right` are what it shares with a neighbour: the position of its first row, and the position
-    that must follow its last one. Claims join where one's right is the other's left; abutting times do not.
+    `left` and `right` are what it may share with a neighbour: the number of its first row, and the number that
+    must follow its last one. Claims join where the numbers meet or overlap; abutting times alone do not.
     `as_of` is the venue's clock when it answered; `parser` names the code that read it.
     """
 
@@ -167,8 +167,12 @@ def _says(part: Claim | Stretch) -> tuple[Any, ...]:
 
 
 def _joined(left: Claim, right: Claim) -> bool:
-    overlap = left is right or (left.start < right.end and right.start < left.end)
-    return overlap or (left.right is not None and left.right == right.left)
+    """Whether two neighbours overlap, share a row, or follow one another in the venue's own counting."""
+    if left is right or (left.start < right.end and right.start < left.end):
+        return True
+    if left.right is None or right.left is None or left.left is None:
+        return False
+    return int(left.left) <= int(right.left) <= int(left.right)
 
 
 def _strength(claim: Claim) -> tuple[Any, ...]:

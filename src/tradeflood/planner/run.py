@@ -77,12 +77,11 @@ class Node:
         self.packed: dict[Any, list[Model]] = {}
 
     def rows_of(self, bound: BoundTurn[Any, Any]) -> Any:
-        """The answer as a turn declares it: another turn may make the same request and read it otherwise.
+        """The answer as another turn declares it, which made the same request and reads it in its own way.
 
         Raises PayloadChanged where it is not of that shape.
         """
-        if bound is self.bound or self.reply is None:
-            return self.rows
+        assert self.reply is not None
         if self.other_rows is None:
             self.other_rows = {}
         if bound not in self.other_rows:
@@ -220,9 +219,9 @@ class Run:
         connector = node.bound.connector
         clock = connector.clock(reply)
         self.clocks[connector.venue] = max(self.clocks.get(connector.venue, 0), clock)
+        node.reply = reply
         try:
-            node.rows = node.bound.decode(reply.body)
-            node.reply, node.state = reply, DONE
+            node.rows, node.state = node.bound.decode(reply.body), DONE
         except TradeFloodError as error:
             node.state, node.error = FAILED, error
         self._finished(node, clock)
@@ -552,10 +551,9 @@ class Run:
         self._settle()
 
     def _spread(self, node: Node, series: Series, page: Page, wants: list[Want], clock: int, *, follow: bool) -> None:
-        error, span = node.error, None
+        rows, error, span = node.rows, node.error, None
         style = series.bound.spec.pages
-        rows: Any = None
-        if node.reply is not None:
+        if series.bound is not node.bound and node.reply is not None:
             try:
                 rows, error = node.rows_of(series.bound), None
             except TradeFloodError as wrong:

@@ -36,7 +36,7 @@ def offers(venues: SessionVenues) -> list[Offer]:
     for venue, connector in sorted(venues.registry.connectors.items()):
         for model in sorted(Model.models.values(), key=lambda model: model.name()):
             for binding in venues.registry.candidates(connector, model):
-                parts = [f"{part.name} {' '.join(binding.offered(part.name))}" for part in model.variants()]
+                parts = [f"{part.name} {' '.join(binding.offered(part.name)) or 'any'}" for part in model.variants()]
                 history = binding.has_history()
                 reach = "no" if not history else "all" if binding.horizon is None else f"{binding.horizon // DAY} days"
                 found.append(Offer(venue, model.name(), ", ".join(parts), reach, binding.has_live(), history))

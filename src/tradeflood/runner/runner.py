@@ -77,7 +77,7 @@ class Runner:
             for want in flood.config.collect or known_defaults(flood)
             for market in want.markets
         ]
-        self._failures: dict[str, None] = {}
+        self._failures: dict[str, TradeFloodError] = {}
         self.stream: Stream[Any] | None = None
 
     async def run(self, stop: asyncio.Event, duration: int | None = None) -> Report:
@@ -120,8 +120,9 @@ class Runner:
                 raise error
             answered = await self._pass(since)
             if first and not answered and not any(health.opened for health in self._health()):
-                reasons = "; ".join(self._failures)
-                raise TransportError(f"no venue answers ({reasons}); check the network, or see it work with: tradeflood run --replay")
+                raise TransportError(
+                    f"no venue answers ({self._reasons()}); check the network, or see it work with: tradeflood run --replay"
+                )
             first = False
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
@@ -147,8 +148,12 @@ class Runner:
     def _fail(self, error: TradeFloodError) -> None:
         text = str(error)
         if text not in self._failures:
-            self._failures[text] = None
+            self._failures[text] = error
             log.warning("%s", text)
+
+    def _reasons(self) -> str:
+        """Why nothing answers, each reason once."""
+        return "; ".join(dict.fromkeys(str(error.__cause__ or error) for error in self._failures.values()))
 
     def _health(self) -> Any:
         return self.stream.health.values() if self.stream else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +79,33 @@ class Registry:
     @contextmanager
     def scope(self) -> Iterator[Registry]:
         """What is defined inside is forgotten at the end: for tests, and for trying a connector out."""
-        connectors, bindings = dict(self.connectors), {key: list(value) for key, value in self.bindings.items()}
-        models = dict(Model.models)
+        forget = self._memory()
         try:
             yield self
         finally:
+            forget()
+
+    @contextmanager
+    def whole(self) -> Iterator[Registry]:
+        """What is defined inside is kept as a whole, or forgotten as a whole where an error ends it."""
+        forget = self._memory()
+        try:
+            yield self
+        except BaseException:
+            forget()
+            raise
+
+    def _memory(self) -> Callable[[], None]:
+        """What makes everything as it is now."""
+        connectors, bindings = dict(self.connectors), {key: list(value) for key, value in self.bindings.items()}
+        models = dict(Model.models)
+
+        def forget() -> None:
             self.connectors, self.bindings = connectors, bindings
             Model.models.clear()
             Model.models.update(models)
+
+        return forget
 
 
 def _again(known: type, new: type) -> bool:

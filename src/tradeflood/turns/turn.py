@@ -124,6 +124,14 @@ class TurnSpec(Generic[P, R]):
         bound = connector.__dict__[self.name] = BoundTurn(self, connector)
         return bound
 
+    def on(self, connector: Connector) -> BoundTurn[P, R]:
+        """The turn of a connector in whose class it does not stand: what a plug-in asks of somebody else's venue."""
+        key = f"{self.build.__module__}.{self.build.__qualname__}"
+        bound: BoundTurn[P, R] | None = connector.__dict__.get(key)
+        if bound is None:
+            bound = connector.__dict__[key] = BoundTurn(self, connector)
+        return bound
+
     def decoder(self, envelope: Any) -> msgspec.json.Decoder[Any]:
         """The decoder of a whole answer: the reply type, in the connector's envelope where it has one."""
         return msgspec.json.Decoder(envelope[self.reply] if envelope is not None and not self.live else self.reply)
