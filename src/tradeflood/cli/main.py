@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -36,23 +37,33 @@ def app(verbose: int) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line and exit with its code; a user's mistake is one line on standard error."""
+    """Run the command line and exit with its code; a user's mistake, and a warning, is one line on standard error."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _warned
+        sys.exit(_code(args))
+
+
+def _code(args: list[str] | None) -> int:
     try:
         code = app.main(args, standalone_mode=False)
     except click.exceptions.Abort:
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         complain(error.format_message())
-        sys.exit(USAGE)
+        return USAGE
     except TradeFloodError as error:
         complain(str(error))
-        sys.exit(code_of(error))
+        return code_of(error)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(DONE)
-    sys.exit(code if isinstance(code, int) else DONE)
+        return DONE
+    return code if isinstance(code, int) else DONE
+
+
+def _warned(message: Warning | str, *_: object, **__: object) -> None:
+    complain(str(message))
 
 
 def complain(text: str) -> None:

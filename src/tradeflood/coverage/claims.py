@@ -170,9 +170,9 @@ def _joined(left: Claim, right: Claim) -> bool:
     """Whether two neighbours overlap, share a row, or follow one another in the venue's own counting."""
     if left is right or (left.start < right.end and right.start < left.end):
         return True
-    if left.right is None or right.left is None or left.left is None:
+    if left.right is None or right.left is None:
         return False
-    return int(left.left) <= int(right.left) <= int(left.right)
+    return (left.left is None or int(left.left) <= int(right.left)) and int(right.left) <= int(left.right)
 
 
 def _strength(claim: Claim) -> tuple[Any, ...]:

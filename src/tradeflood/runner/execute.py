@@ -95,21 +95,17 @@ async def ask(node: Node, network: Network) -> Reply:
             until = network.limiter.pause(call, error.until)
             wait = until - network.clock.now()
             if waited >= patience.waits or wait > patience.longest:
-                raise _named(error, node) from error
+                error.request = node.request
+                raise
         except (TransportError, Unavailable) as error:
             failed += 1
             if failed >= patience.attempts:
-                raise _named(error, node) from error
+                error.request = node.request
+                raise
             delay = patience.first_delay << (failed - 1)
             await network.clock.sleep(delay + random.randrange(delay // 2))  # noqa: S311 - jitter
         except TradeFloodError as error:
-            raise _named(error, node) from error
+            error.request = node.request
+            raise
         else:
             return reply
-
-
-def _named(error: TradeFloodError, node: Node) -> TradeFloodError:
-    error.request = node.request
-    return error
-
-

@@ -1,1 +1,6 @@
-"""What we test with, for those who build on us: strategies, fakes, compliance suites."""
+"""What we test with, for those who build on us: fakes of time and network here, hypothesis strategies beside them."""
+
+from tradeflood.testing.clock import FakeClock
+from tradeflood.testing.transport import FakeTransport, answers_of, params_of, reply
+
+__all__ = ["FakeClock", "FakeTransport", "answers_of", "params_of", "reply"]
