@@ -94,7 +94,8 @@ def in_sequence(
     """The claims of rows with consecutive ids: (id, row) ascending.
 
     Each of `ids` is a range of ids, the times it stands for, and whether a row after it was seen; `covered` are
-    the ids that were answered.
+    the ids that were answered. Where rows begin or end in the midst of things, their first and last moment are left
+    out: rows that were not seen may share them.
     """
     time = dataset.model.time or ""
     for (first, after), (start, end), bounded in ids:
@@ -106,7 +107,7 @@ def in_sequence(
             here = [(at, row) for at, row in rows if low <= at < high]
             if not here:
                 continue
-            begin = start if low == first and here[0][0] == first else getattr(here[0][1], time)
+            begin = start if low == first and here[0][0] == first else getattr(here[0][1], time) + 1
             runs = list(_runs(here))
             for number, run in enumerate(runs):
                 last_run = number == len(runs) - 1
@@ -118,7 +119,7 @@ def in_sequence(
                         digest_of(row for _, row in run), clock, parser, str(run[0][0]), str(run[-1][0] + 1),
                     )  # fmt: skip
                 if not last_run:
-                    begin = getattr(runs[number + 1][0][1], time)
+                    begin = getattr(runs[number + 1][0][1], time) + 1
                     if finish < begin:
                         missing = runs[number + 1][0][0] - run[-1][0] - 1
                         why = f"{missing} ids absent from the venue's answer"

@@ -75,7 +75,7 @@ class Tail:
             return []
         time = self._dataset.model.time or ""
         first, last = numbered[0][0], numbered[-1][0]
-        begin, end = getattr(numbered[0][1], time), getattr(numbered[-1][1], time)
+        begin, end = getattr(numbered[0][1], time) + 1, getattr(numbered[-1][1], time)  # others may share the first moment
         if self._last is not None and self._last[0] + 1 == first:
             begin = self._last[1]
         self._last = (last, end)
