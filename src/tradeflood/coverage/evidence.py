@@ -28,7 +28,7 @@ def on_grid(
     grid = interval(text)
     time = dataset.model.time or ""
     settle = clock - grid.floor(clock - settle)  # a candle is settled as a whole or not at all
-    final = [row for row in rows if getattr(row, "closed", True) is not False]
+    final = [row for row in rows if getattr(row, "closed", True) is not False and getattr(row, time) < clock - settle]
     for start, end in covered:
         begin, finish = grid.ceil(start), grid.ceil(end)
         here = [row for row in final if begin <= getattr(row, time) < finish]

@@ -32,6 +32,13 @@ class Conversation:
         for part in self._parts("subscribe", tuple(topics)):
             self._outbox += part
 
+    def again(self, topic: str) -> None:
+        """Subscribe a topic anew: it was acknowledged and says nothing."""
+        self.acked.discard(topic)
+        for verb in ("unsubscribe", "subscribe"):
+            for part in self._parts(verb, (topic,)):
+                self._outbox += part
+
     # ---------------------------------------------------------------- out
 
     def send(self, now: int) -> list[Out]:

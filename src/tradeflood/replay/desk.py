@@ -141,6 +141,10 @@ class Conversation(ABC):
     def due(self, after: int, up_to: int) -> Iterable[tuple[int, Frame]]:
         """What the feed sends for (after, up_to], each with its time, in any order."""
 
+    def topics(self) -> Iterable[str]:
+        """What is subscribed, as the venue's connector names it: what a recording is sent by."""
+        return ()
+
     def control(self, now: int) -> list[Frame]:
         """Pings, heartbeats and closes that are due by the real pace; nothing unless a venue says otherwise."""
         del now
@@ -169,7 +173,7 @@ class Desk(ABC):
     venue: ClassVar[str]
     desks: ClassVar[dict[str, type[Desk]]] = {}
     quotes: ClassVar[frozenset[str]] = frozenset({"USDT"})
-    """The quote assets the venue lists, out of the source's markets."""
+    """The quote assets the venue lists, out of the source's markets where those are not its own."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -179,8 +183,11 @@ class Desk(ABC):
     def __init__(self, source: Source, clock: Clock) -> None:
         self.source = source.at(self.venue)
         self.clock = clock
-        listed = [market for market in self.source.markets() if market.quote in self.quotes]
-        self.listed = {self.spell(market): evolve(market, symbol=self.spell(market)) for market in listed}
+        listed = self.source.markets()
+        if not self.source.recorded:
+            chosen = [market for market in listed if market.quote in self.quotes]
+            listed = [evolve(market, symbol=self.spell(market)) for market in chosen]
+        self.listed = {market.symbol: market for market in listed}
 
     def spell(self, market: Market) -> str:
         """The venue's symbol for a market; what the source says unless a venue has its own way."""

@@ -205,6 +205,7 @@ class Replica:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.venue = source.venue
+        self.recorded = source.recorded
         self.lag = 0
 
     def at(self, venue: str) -> Replica:

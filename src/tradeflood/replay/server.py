@@ -9,6 +9,7 @@ from fractions import Fraction
 from tradeflood.errors import UsageError
 from tradeflood.replay.desk import LOOPBACK, Clock, desk_of, desks
 from tradeflood.replay.faults import Fault, Faults, FaultyDesk
+from tradeflood.replay.recorded import Recorded
 from tradeflood.replay.simulated import Simulated
 from tradeflood.replay.source import Source
 from tradeflood.replay.wire import WireServer
@@ -42,10 +43,14 @@ async def serve(
     """The addresses of the venues (all that have a desk unless named), on consecutive ports from `port`.
 
     Port 0 takes any that are free. Without a source it is the simulated market of `seed`. `start` is the venue time
-    at which the clock begins, now unless told; it runs `speed` times as fast as real time.
+    at which the clock begins, now unless told; it runs `speed` times as fast as real time. A recording has the real
+    time, and its frames come `speed` times as fast as they did.
     Raises UsageError for an unknown venue, a fault that is none, and a port that is taken.
     """
     clock = Clock(speed, start)
+    pace = clock.speed
+    if isinstance(source, Recorded):
+        clock = Clock(1, start)
     served = Served(clock, Faults(faults, seed))
     names = list(desks()) if venues is None else list(dict.fromkeys(venues))
     strangers = {fault.venue for fault in served.faults.chosen if fault.venue} - set(names)
@@ -56,7 +61,10 @@ async def serve(
     source = Simulated(seed) if source is None else source
     async with AsyncExitStack() as stack:
         for place, venue in enumerate(names):
-            server = WireServer(FaultyDesk(desk_of(venue), source, clock, served.faults), clock.now)
+            desk = desk_of(venue)
+            if isinstance(source, Recorded):
+                desk = source.desk(desk, clock, pace)
+            server = WireServer(FaultyDesk(desk, source, clock, served.faults), clock.now)
             wanted = port + place if port else 0
             try:
                 await server.open(host, wanted)

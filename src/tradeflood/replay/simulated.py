@@ -277,6 +277,8 @@ def _placed(fold: _Fold, level: int, scale: int, upright: int) -> _Fold:
 class Simulated:
     """The simulated market at one venue. Venues share the price level of a market and differ in its trades."""
 
+    recorded = False
+
     def __init__(self, seed: int = 0, venue: str = "simulated", listings: tuple[Listing, ...] = LISTINGS) -> None:
         self.seed = seed
         self.venue = venue

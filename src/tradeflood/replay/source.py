@@ -47,6 +47,8 @@ class Source(Protocol):
     """
 
     venue: str
+    recorded: bool
+    """Whether it is what a venue said, to be shown as it is: markets by the venue's symbols, candles only where there was one."""
 
     def at(self, venue: str) -> Source:
         """The rows of another venue from the same origin."""

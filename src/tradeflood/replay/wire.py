@@ -146,7 +146,9 @@ class WireServer:
             await asyncio.sleep(answer.delay / SECOND)
         if answer.fate is Fate.NOTHING:
             return False
-        head = [*answer.headers.items(), ("Date", _date(self._now())), ("Content-Length", str(len(answer.body)))]
+        head = [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
+        if not any(name.lower() == "date" for name in answer.headers):  # a recorded answer keeps its own
+            head.append(("Date", _date(self._now())))
         reason = responses.get(answer.status, "").encode()
         parts = [http.send(h11.Response(status_code=answer.status, headers=head, reason=reason))]
         body = b"" if request.method == "HEAD" else answer.body

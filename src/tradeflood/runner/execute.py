@@ -11,7 +11,7 @@ from attrs import frozen
 from tradeflood.errors import RateLimited, TradeFloodError, TransportError, Unavailable
 from tradeflood.models.time import MINUTE, MS
 from tradeflood.planner.run import Node, Run
-from tradeflood.transport import Clock, Limiter, ProxyScheme, Transport, call_of
+from tradeflood.transport import Call, Clock, Limiter, ProxyScheme, Transport, call_of
 from tradeflood.turns import Reply
 from tradeflood.turns.turn import Lane
 
@@ -46,9 +46,12 @@ async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], N
     """Make every request of a run, in as many lanes as there are budgets; one lane never waits for another.
 
     Returns when nothing is left. Cancelling it puts back what was under way. `observe` hears of every request
-    that is over.
+    that is over. Of a venue that has answered nothing at all, only as many requests are tried to the end as go at
+    once: the others fail for the same reason, so that being without a network is known soon.
     """
     busy: dict[Lane, int] = {}
+    heard: set[str] = set()
+    silent: dict[str, TransportError] = {}
     async with asyncio.TaskGroup() as group:
 
         def pump() -> None:
@@ -58,14 +61,23 @@ async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], N
                     group.create_task(one(node, lane))
 
         async def one(node: Node, lane: Lane) -> None:
+            venue = node.bound.connector.venue
             try:
+                if venue in silent:
+                    raise TransportError(str(silent[venue]), request=node.request) from silent[venue].__cause__
                 reply = await ask(node, network)
             except asyncio.CancelledError:
                 run.back(node)
                 raise
             except TradeFloodError as error:
+                if not isinstance(error, TransportError):
+                    heard.add(venue)
+                elif venue not in heard:
+                    silent[venue] = error
                 run.fail(node, error)
             else:
+                heard.add(venue)
+                silent.pop(venue, None)
                 run.feed(node, reply)
             busy[lane] -= 1
             if observe is not None:
@@ -80,16 +92,14 @@ async def ask(node: Node, network: Network) -> Reply:
 
     Raises the venue's or the transport's error, with the request in it.
     """
-    patience, connector = network.patience, node.bound.connector
+    patience = network.patience
     kind = "paged" if node.bound.spec.pages is not None else "rest"
     failed = waited = 0
     while True:
         call = call_of(node.bound, node.request, kind, network.scheme.exit(kind))  # type: ignore[arg-type]
         try:
             reply = await network.transport.send(call)
-            if (used := connector.spent(reply)) is not None:
-                network.limiter.correct(call, used)
-            connector.judge(reply)
+            _judge(node, call, reply, network.limiter)
         except RateLimited as error:
             waited += 1
             until = network.limiter.pause(call, error.until)
@@ -109,3 +119,16 @@ async def ask(node: Node, network: Network) -> Reply:
             raise
         else:
             return reply
+
+
+def _judge(node: Node, call: Call, reply: Reply, limiter: Limiter) -> None:
+    """Nothing for a good answer; else the error that it is, also where the connector stumbles over it."""
+    connector = node.bound.connector
+    try:
+        if (used := connector.spent(reply)) is not None:
+            limiter.correct(call, used)
+        connector.judge(reply)
+    except TradeFloodError:
+        raise
+    except Exception as error:
+        raise node.bound.changed(error, reply.body) from error

@@ -16,7 +16,8 @@ from tradeflood.models import Market, Model
 from tradeflood.models.time import When, iso
 from tradeflood.planner import Node, Plan, Query, Result, Run
 from tradeflood.runner.execute import Network, Patience, carry_out
-from tradeflood.runner.stream import Stream, Subscription, subscription
+from tradeflood.runner.line import Subscription
+from tradeflood.runner.stream import Stream, subscription
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.spans import EMPTY, Spans
 from tradeflood.store import Store, open_store
@@ -58,12 +59,13 @@ class Flood:
         self.venues = SessionVenues(self.config.venues)
         self.clock = clock or SystemClock()
         self.recorder = Recorder(self.config.record) if self.config.record else None
-        limiter = Limiter(self.clock)
+        patience = patience or Patience()
+        limiter = Limiter(self.clock, patience.longest)
         inner: Transport = transport or HttpTransport(self.clock)
         if self.recorder is not None:
             inner = Recorded(inner, self.recorder)
         scheme = StaticPool(self.config.proxies) if self.config.proxies else Direct()
-        self.network = Network(Limited(inner, limiter), limiter, scheme, self.clock, patience or Patience())
+        self.network = Network(Limited(inner, limiter), limiter, scheme, self.clock, patience)
         self._store: Store | None = None
 
     async def __aenter__(self) -> Self:
@@ -156,11 +158,12 @@ class Flood:
             raise UsageError("say which market, such as binance:BTC/USDT")
         return self.stream_of(queries, fast=fast)
 
-    def stream_of(self, queries: Sequence[Query[Any]], *, fast: bool | None = None) -> Stream[Any]:
-        """Live rows of the markets and models of some queries."""
+    def stream_of(self, wanted: Sequence[Query[Any] | Ask], *, fast: bool | None = None) -> Stream[Any]:
+        """Live rows of what some queries name, or of datasets that are known already."""
 
         async def prepare() -> tuple[Subscription, ...]:
-            asks = await self.asks(queries)
+            asks = [want for want in wanted if isinstance(want, Ask)]
+            asks += await self.asks([want for want in wanted if isinstance(want, Query)])
             return tuple(
                 subscription(ask, connector, self.venues.registry.binding(type(connector), ask.model, ask.variant)())
                 for ask in asks

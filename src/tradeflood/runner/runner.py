@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from attrs import define, field, frozen
 
 from tradeflood.config import Collect
-from tradeflood.coverage import Dataset, Stretch, stretches
-from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UsageError
-from tradeflood.models import Model
+from tradeflood.coverage import Dataset, Frame, Stretch, held, stretches
+from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UsageError, VenueError
+from tradeflood.models import Candle, Model, interval
 from tradeflood.models.time import SECOND, iso, parse_duration
 from tradeflood.planner import Query
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.keeper import Keeper
 from tradeflood.runner.stream import Stream
+from tradeflood.spans import Spans
 from tradeflood.store import Store
+from tradeflood.turns import Ask, Binding
 
 log = logging.getLogger("tradeflood")
 
 BATCH_AGE = SECOND
-PASS_EVERY = 15 * SECOND
+PASS_EVERY = 5 * SECOND
+LIST_EVERY = 60 * SECOND  # of lists, such as tickers and markets
+EDGE_GRACE = 2 * SECOND  # what a stream may still be bringing when a witness is asked
+CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
 HISTORY = "10m"
 
 DEFAULT_COLLECT = [
@@ -62,63 +66,91 @@ class Report:
     ended: int = 0
 
 
+@frozen
+class Target:
+    """One dataset that is collected, and since when."""
+
+    ask: Ask
+    since: int
+
+    def query(self, start: int, end: int) -> Query[Any]:
+        """The question for a part of it."""
+        ask = self.ask
+        variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
+        return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)
+
+
 class Runner:
     """Live streams, passes over the holes, and the store, in one process.
 
-    Streams come first; then what coverage lacks is asked for, from the beginning of the history up to now, again
-    and again, and once more at the end, so that the right edge is settled.
+    Streams come first. Then, again and again, what coverage lacks is asked for: history once, holes as they show,
+    the right edge of what is not streamed or whose silence is suspicious. The last pass settles every edge.
     """
 
-    def __init__(self, flood: Flood, say: Callable[[str], None] = log.info) -> None:
-        self._flood, self._say = flood, say
-        self._clock = flood.clock
-        self._wanted = [
+    def __init__(self, flood: Flood) -> None:
+        self._flood, self._clock = flood, flood.clock
+        self._wants = [
             (Query(Model.named(want.model), market, **want.variant), want.history)
             for want in flood.config.collect or known_defaults(flood)
             for market in want.markets
         ]
+        self._targets: dict[Dataset, Target] = {}
+        self._lists: dict[Query[Any], int] = {}
         self._failures: dict[str, TradeFloodError] = {}
         self.stream: Stream[Any] | None = None
 
     async def run(self, stop: asyncio.Event, duration: int | None = None) -> Report:
-        """Collect until told to stop, or for so many ns; then flush, settle the edge, and report.
+        """Collect until told to stop, or for so many ns; then flush, settle the edges, and report.
 
         Raises TransportError where no venue answers at all.
         """
         store = await asyncio.to_thread(self._flood.open_store)
         before = {summary.dataset: summary.rows for summary in await asyncio.to_thread(store.summary)}
         began = self._clock.now()
-        since = self._since(began)
+        await self._find(began)
         live = asyncio.create_task(self._live(store))
         ender = asyncio.create_task(self._end(stop, duration))
         try:
-            await self._passes(since, stop, live)
+            await self._passes(store, stop, live)
         finally:
             live.cancel()
             ender.cancel()
             with suppress(asyncio.CancelledError):
                 await live
-        await self._pass(since)
-        return await asyncio.to_thread(self._report, store, before, began, since)
-
-    def _since(self, began: int) -> list[tuple[Query[Any], int]]:
-        return [
-            (query, began - (parse_duration(history) if history else 0)) for query, history in self._wanted
-        ]
+        await self._pass(store, settle=True)
+        return await asyncio.to_thread(self._report, store, before, began)
 
     async def _end(self, stop: asyncio.Event, duration: int | None) -> None:
         if duration is not None:
             await self._clock.sleep(duration)
             stop.set()
 
+    async def _find(self, began: int) -> None:
+        """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later."""
+        for query, history in self._wants:
+            if query.model.time is None:
+                self._lists[query] = 0
+                continue
+            try:
+                asks = await self._flood.asks([query])
+            except VenueError as error:
+                self._fail(error)
+                continue
+            except TransportError as error:
+                self._fail(error)
+                continue
+            since = began - (parse_duration(history) if history else 0)
+            for ask in asks:
+                self._targets.setdefault(ask.dataset, Target(ask, since))
+
     # ---------------------------------------------------------------- passes over what is missing
 
-    async def _passes(self, since: Sequence[tuple[Query[Any], int]], stop: asyncio.Event, live: asyncio.Task[None]) -> None:
+    async def _passes(self, store: Store, stop: asyncio.Event, live: asyncio.Task[None]) -> None:
         first = True
         while not stop.is_set():
             if live.done() and not live.cancelled() and (error := live.exception()) is not None:
                 raise error
-            answered = await self._pass(since)
+            answered = await self._pass(store)
             if first and not answered and not any(health.opened for health in self._health()):
                 raise TransportError(
                     f"no venue answers ({self._reasons()}); check the network, or see it work with: tradeflood run --replay"
@@ -127,23 +159,62 @@ class Runner:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
 
-    async def _pass(self, since: Sequence[tuple[Query[Any], int]]) -> bool:
-        """Ask for what coverage lacks up to now; whether any venue answered."""
+    async def _pass(self, store: Store, *, settle: bool = False) -> bool:
+        """Ask for what coverage lacks; whether anything was asked in vain. `settle` asks every right edge too."""
         now = self._clock.now()
-        queries = [
-            Query(query.model, query.market, start=iso(start), end=iso(now), **named(query))
-            for query, start in since
-            if start < now
-        ]
-        result = await self._flood.run(self._flood.plan(*queries))
+        held = await asyncio.to_thread(self._held, store)
+        suspects: list[Target] = []
+        queries: dict[Dataset, Query[Any]] = {}
+        for dataset, target in self._targets.items():
+            end = now if settle else self._edge(target, held[dataset], now, suspects)
+            missing = Spans.of((target.since, end)) - held[dataset]
+            if missing:
+                queries[dataset] = target.query(*missing.bounds)
+        lists = [query for query, asked in self._lists.items() if asked + LIST_EVERY <= now]
+        self._lists |= dict.fromkeys(lists, now)
+        if not queries and not lists:
+            return True
+        counted = {target.ask.dataset: held[target.ask.dataset].bounds[1] for target in suspects}
+        result = await self._flood.run(self._flood.plan(*queries.values(), *lists))
         answered = False
-        for frame in result:
+        for dataset, frame in zip([*queries, *[None] * len(lists)], result, strict=True):
             unreachable = 0
             for failure in frame.failures:
                 unreachable += isinstance(failure.error, TransportError | Unavailable)
                 self._fail(failure.error)
             answered |= bool(frame) or unreachable < len(frame.failures) or not frame.failures
+            if dataset is not None and dataset in counted and not frame.failures:
+                self._witness(dataset, frame, counted[dataset], now)
         return answered
+
+    def _held(self, store: Store) -> dict[Dataset, Spans]:
+        return {dataset: held(store.claims(dataset)) for dataset in self._targets}
+
+    def _edge(self, target: Target, have: Spans, now: int, suspects: list[Target]) -> int:
+        """Up to where a dataset should be held by now, without asking what a fresh stream is about to bring."""
+        ask = target.ask
+        if issubclass(ask.model, Candle):
+            return interval(ask.interval).floor(now - CANDLE_GRACE)
+        if self.stream is not None and self._binding(ask).consecutive:
+            if self.stream.is_fresh(ask.dataset, now):
+                return max((end for _, end in have), default=target.since)
+            suspects.append(target)
+        return now
+
+    def _witness(self, dataset: Dataset, frame: Frame[Any], since: int, now: int) -> None:
+        """The answer to a suspicious silence: rows that the stream did not bring make it mute, none make it quiet."""
+        if self.stream is None:
+            return
+        time = dataset.model.time or ""
+        settled = now - EDGE_GRACE
+        if any(since < getattr(row, time) < settled for row in frame):
+            self.stream.mute(dataset, now)
+        else:
+            self.stream.quiet(dataset, now)
+
+    def _binding(self, ask: Ask) -> type[Binding[Any]]:
+        connector = self._flood.venues.connector(ask.venue)
+        return self._flood.venues.registry.binding(type(connector), ask.model, ask.variant)
 
     def _fail(self, error: TradeFloodError) -> None:
         text = str(error)
@@ -162,15 +233,10 @@ class Runner:
 
     async def _live(self, store: Store) -> None:
         """Take rows as they come, write them with their claims, batch by batch; the rest when it is ended."""
-        registry = self._flood.venues.registry
-        live = [
-            query
-            for query, _ in self._wanted
-            if registry.binding(type(self._flood.venues.connector(query.venue)), query.model, query.variant).has_live()
-        ]
-        if not live:
+        asks = [target.ask for target in self._targets.values() if self._binding(target.ask).has_live()]
+        if not asks:
             return
-        self.stream = stream = self._flood.stream_of(live)
+        self.stream = stream = self._flood.stream_of(asks)
         keeper = Keeper(self._flood.venues, store)
         try:
             await stream.begin()
@@ -185,24 +251,16 @@ class Runner:
 
     # ---------------------------------------------------------------- the report
 
-    def _report(
-        self, store: Store, before: dict[Dataset, int], began: int, since: Sequence[tuple[Query[Any], int]]
-    ) -> Report:
-        datasets = {(query.model, query.venue, query.variant) for query, _ in since}
+    def _report(self, store: Store, before: dict[Dataset, int], began: int) -> Report:
         collected = [
             Collected(
                 summary.dataset, summary.rows, summary.rows - before.get(summary.dataset, 0), summary.first, summary.last,
                 tuple(stretches(store.claims(summary.dataset))),
             )
             for summary in store.summary()
-            if (summary.dataset.model, summary.dataset.venue, summary.dataset.variant) in datasets
+            if summary.dataset in self._targets
         ]  # fmt: skip
         return Report(collected, list(self._failures), began, self._clock.now())
-
-
-def named(query: Query[Any]) -> dict[str, str]:
-    """A query's variant by name."""
-    return {part.name: value for part, value in zip(query.model.variants(), query.variant, strict=True)}
 
 
 def known_defaults(flood: Flood) -> list[Collect]:

@@ -1,7 +1,8 @@
-"""Requests over httpx: one client per exit."""
+"""Requests over httpx: one client per venue and exit, so that a slow venue takes no connection from another."""
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 LARGEST = 64 * 1024 * 1024
 """The largest body that is read, in bytes."""
 
+CONNECT = 5.0
+"""Seconds in which a connection must be open."""
+
 
 def user_agent() -> str:
     """Who we say we are."""
@@ -24,11 +28,11 @@ def user_agent() -> str:
 
 
 class HttpTransport:
-    """The real network. `timeout` in seconds is for each of connecting, sending and every piece of the answer."""
+    """The real network. `timeout` in seconds is for sending and for every piece of the answer, `whole` for all of it."""
 
-    def __init__(self, clock: Clock, *, timeout: float = 15.0) -> None:
-        self._clock, self._timeout = clock, timeout
-        self._clients: dict[Exit, httpx.AsyncClient] = {}
+    def __init__(self, clock: Clock, *, timeout: float = 15.0, whole: float = 120.0) -> None:
+        self._clock, self._timeout, self._whole = clock, timeout, whole
+        self._clients: dict[tuple[str, Exit], httpx.AsyncClient] = {}
 
     async def send(self, call: Call) -> Reply:
         """The venue's answer.
@@ -44,15 +48,22 @@ class HttpTransport:
         headers = {**dict(call.headers), **dict(request.headers)}
         where = f"{call.venue}: {request.method} {url}"
         try:
-            async with self._client(call.exit).stream(
-                request.method, url, headers=headers, content=request.body or None
-            ) as answer:
+            async with (
+                asyncio.timeout(self._whole),
+                self._client(call.venue, call.exit).stream(
+                    request.method, url, headers=headers, content=request.body or None
+                ) as answer,
+            ):
                 body = bytearray()
                 async for piece in answer.aiter_bytes():
                     body += piece
                     if len(body) > LARGEST:
                         raise TransportError(f"{where}: an answer of more than {LARGEST} bytes", request=request)
                 return Reply(answer.status_code, bytes(body), dict(answer.headers), self._clock.now())
+        except TimeoutError as error:
+            raise TransportError(f"{where}: no whole answer within {self._whole:g} s", request=request) from error
+        except httpx.ConnectTimeout as error:
+            raise TransportError(f"{where}: no connection within {CONNECT:g} s", request=request) from error
         except httpx.TimeoutException as error:
             raise TransportError(f"{where}: no answer within {self._timeout:g} s", request=request) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -64,15 +75,15 @@ class HttpTransport:
         for client in clients.values():
             await client.aclose()
 
-    def _client(self, leave: Exit) -> httpx.AsyncClient:
+    def _client(self, venue: str, leave: Exit) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415
 
-        client = self._clients.get(leave)
+        client = self._clients.get((venue, leave))
         if client is None:
             try:
                 client = httpx.AsyncClient(
                     proxy=leave.proxy,
-                    timeout=self._timeout,
+                    timeout=httpx.Timeout(self._timeout, connect=min(CONNECT, self._timeout), pool=None),
                     trust_env=False,
                     headers={"User-Agent": user_agent(), "Accept": "application/json"},
                     limits=httpx.Limits(max_connections=20, max_keepalive_connections=20),
@@ -83,5 +94,5 @@ class HttpTransport:
                 ) from error
             except ValueError as error:
                 raise UsageError(f"exit {leave}: {error}") from error
-            self._clients[leave] = client
+            self._clients[venue, leave] = client
         return client

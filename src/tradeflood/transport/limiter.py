@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
-from tradeflood.models.time import MS, SECOND
+from tradeflood.errors import RateLimited
+from tradeflood.models.time import DAY, MINUTE, MS, SECOND, iso
 from tradeflood.transport.base import Call, Exit, Transport
 from tradeflood.transport.clock import Clock
 from tradeflood.turns import Budget, Feed, Reply
 
 _LAG = 5 * MS  # a request that was sent later may be counted earlier by the venue: keep windows a little apart
+_FAR = 100_000 * DAY  # as late as a date can be written
 
 
 class Window:
@@ -17,25 +20,28 @@ class Window:
 
     def __init__(self, budget: Budget) -> None:
         self.limit, self.per = budget.limit, budget.per + _LAG
+        self.turn = asyncio.Lock()  # who waits for room goes in the order of asking
         self._log: deque[tuple[int, int]] = deque()
         self._used = 0
         self._last = 0
 
-    def reserve(self, now: int, weight: int) -> int:
-        """Spend a weight and say from when it may be used: the earliest moment at which the window has room.
-
-        A weight above the whole limit waits for an empty window.
-        """
+    def room(self, now: int, weight: int) -> int:
+        """The earliest moment at which a weight may be spent. One above the whole limit waits for an empty window."""
         at = max(now, self._last)
-        while True:
-            self._forget(at)
-            if self._used + weight <= self.limit or not self._log:
+        self._forget(at)
+        left = self._used
+        for spent, cost in self._log:
+            if left + weight <= self.limit:
                 break
-            at = self._log[0][0] + self.per
-        self._log.append((at, weight))
-        self._used += weight
-        self._last = at
+            left -= cost
+            at = spent + self.per
         return at
+
+    def spend(self, at: int, weight: int) -> None:
+        """Take a weight as spent."""
+        self._last = max(at, self._last)
+        self._log.append((self._last, weight))
+        self._used += weight
 
     def correct(self, now: int, used: int) -> None:
         """Take the venue's own count of what was used, where it is more than ours."""
@@ -55,19 +61,22 @@ class Window:
 
 
 class Limiter:
-    """The budgets of all venues, per exit where they count per address; and the pauses that venues ordered."""
+    """The budgets of all venues, per exit where they count per address; and the pauses that venues ordered.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    `longest` is the pause in ns for which a call is kept; one that is longer refuses it at once.
+    """
+
+    def __init__(self, clock: Clock, longest: int = 5 * MINUTE) -> None:
+        self._clock, self._longest = clock, longest
         self._windows: dict[tuple[str, str, Exit | None], Window] = {}
         self._paused: dict[tuple[str, Exit], int] = {}
 
     async def spend(self, call: Call) -> None:
-        """Wait until a call may be made."""
-        now = self._clock.now()
-        at = self._window(call).reserve(now, call.weight)
-        while (at := max(at, self._paused.get((call.venue, call.exit), 0))) > (now := self._clock.now()):
-            await self._clock.sleep(at - now)
+        """Wait until a call may be made; calls of one budget go in the order of asking.
+
+        Raises RateLimited where the venue has ordered a pause longer than anybody waits.
+        """
+        await self._book(self._window(call), call.venue, call.exit, call.weight)
 
     async def attempt(self, venue: str, feed: Feed, leave: Exit) -> None:
         """Wait until another connection to a venue's feed may be opened."""
@@ -75,8 +84,20 @@ class Limiter:
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = Window(Budget("connection attempts", *feed.attempts))
-        now = self._clock.now()
-        await self._clock.sleep(window.reserve(now, 1) - now)
+        await self._book(window, venue, None, 1)
+
+    async def _book(self, window: Window, venue: str, leave: Exit | None, weight: int) -> None:
+        async with window.turn:
+            while True:
+                now = self._clock.now()
+                paused = 0 if leave is None else self._paused.get((venue, leave), 0)
+                if paused - now > self._longest:
+                    raise RateLimited(f"{venue}: not to be asked before {iso(min(paused, _FAR))}", until=paused)
+                at = max(paused, window.room(now, weight))
+                if at <= now:
+                    break
+                await self._clock.sleep(at - now)
+            window.spend(now, weight)
 
     def correct(self, call: Call, used: int) -> None:
         """Take the venue's own count of a budget."""

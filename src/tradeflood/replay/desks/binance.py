@@ -331,6 +331,11 @@ def _klines(desk: Binance, params: Params, now: int) -> Any:
 def _opens(desk: Binance, market: Market, name: str, params: Params, limit: int, now: int) -> list[int]:
     """The open times of a page of candles: from the start on where it is sent, up to the end otherwise."""
     grid, start, end = interval(name), _moment(params, "startTime"), _until(params)
+    if desk.source.recorded:
+        rows = desk.source.bars(
+            market.market, name, now=now, start=start, end=end, limit=limit, newest=start is None
+        )
+        return [bar.start for bar in rows]
     first = desk.source.trades(market.market, "raw", now=now, limit=1)
     if not first:
         return []
@@ -466,6 +471,9 @@ class BinanceFeed(Conversation):
             return [text_of({"code": wrong.code, "msg": str(wrong), **({} if number is None else {"id": number})})]
         over = [Close(1008, "Too many streams")] if len(self._streams) > STREAMS else []
         return [text_of({"result": result, "id": number}), *over]
+
+    def topics(self) -> Iterable[str]:
+        return tuple(self._streams)
 
     def _obey(self, said: dict[str, Any], now: int) -> Any:
         """Does what a well-formed message wants and returns the result of its acknowledgement."""

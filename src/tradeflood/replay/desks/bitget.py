@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import groupby
 from typing import Any, ClassVar, TypeAlias
@@ -143,6 +143,10 @@ class Bitget(Desk):
     def opens(self, market: Market, name: str, low: int, end: int | None, limit: int, now: int) -> list[int]:
         """The newest open times at or after a time whose bars end at or before another; the running one is one too."""
         grid = interval(name)
+        if self.source.recorded:
+            last = None if end is None else grid.floor(end)
+            rows = self.source.bars(market.market, name, now=now, start=low, end=last, limit=limit, newest=True)
+            return [bar.start for bar in rows]
         first = self.source.trades(market.market, "raw", now=now, limit=1)
         if not first:
             return []
@@ -244,6 +248,12 @@ def _places(increment: Decimal | None) -> str:
     return str(max(0, -exponent)) if isinstance(exponent, int) else "0"
 
 
+def _lent(desk: Bitget, params: Params, now: int) -> Any:
+    """What can be borrowed: nothing here. Readers of other makes ask for it along with the markets."""
+    del desk, params, now
+    return []
+
+
 def _tickers(desk: Bitget, params: Params, now: int) -> Any:
     return [_ticker(desk, market, now) for market in desk.several(params)]
 
@@ -310,6 +320,7 @@ def _old_candles(desk: Bitget, params: Params, now: int) -> Any:
 Bitget.routes = {
     "/api/v2/public/time": Route(_server_time),
     "/api/v2/spot/public/symbols": Route(_symbols),
+    "/api/v2/margin/currencies": Route(_lent, 10),
     "/api/v2/spot/market/tickers": Route(_tickers),
     "/api/v2/spot/market/fills": Route(_recent_fills, 10),
     "/api/v2/spot/market/fills-history": Route(_old_fills, 10),
@@ -380,6 +391,9 @@ class BitgetFeed(Conversation):
         elif arg not in self._topics:
             self._topics[arg] = self._new[arg] = now
         return text_of({"event": op, "arg": arg})
+
+    def topics(self) -> Iterable[str]:
+        return tuple(f"{arg.channel}:{arg.instId}" for arg in self._topics)
 
     def control(self, now: int) -> list[Frame]:
         paced = self.clock.paced(now)

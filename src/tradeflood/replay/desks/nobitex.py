@@ -37,7 +37,8 @@ from tradeflood.replay.limits import Window
 from tradeflood.replay.source import Bar, Source
 
 RESOLUTIONS = {
-    "1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "180": "3h", "240": "4h", "360": "6h", "720": "12h",
+    "1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h@Asia/Tehran", "180": "3h@Asia/Tehran",
+    "240": "4h@Asia/Tehran", "360": "6h@Asia/Tehran", "720": "12h@Asia/Tehran",
     "D": "1d@Asia/Tehran", "2D": "2d@Asia/Tehran", "3D": "3d@Asia/Tehran",
 }  # fmt: skip
 MIDNIGHT = interval("1d@Asia/Tehran")
@@ -282,6 +283,9 @@ def _history(desk: Nobitex, name: str, params: Params, now: int) -> HttpAnswer:
 
 def _on(desk: Nobitex, market: Market, grid: Grid, start: int, to: int, now: int, most: int) -> Iterator[Bar]:
     """At most so many bars that open in [start, to]."""
+    if desk.source.recorded:
+        yield from desk.source.bars(market.market, grid.whole.text, now=now, start=start, end=to + 1, limit=most)
+        return
     first = desk.source.trades(market.market, "raw", now=now, limit=1)
     if not first:
         return
@@ -295,6 +299,9 @@ def _on(desk: Nobitex, market: Market, grid: Grid, start: int, to: int, now: int
 
 def _back(desk: Nobitex, market: Market, grid: Grid, to: int, now: int, count: int) -> list[Bar]:
     """The bars of the last so many opens at or before `to`."""
+    if desk.source.recorded:
+        most = min(count, BARS)
+        return desk.source.bars(market.market, grid.whole.text, now=now, end=to + 1, limit=most, newest=True)
     time, found = grid.floor(to), []
     for _ in range(min(count, BARS)):
         if bar := desk.source.bar(market.market, time, grid.next(time), now):
@@ -380,6 +387,9 @@ class NobitexFeed(Conversation):
             return {"error": {"code": 106, "message": "limit exceeded"}}
         self._channels[channel] = (now, market, grid)
         return {"subscribe": {"recoverable": True, "epoch": "xGPg", "positioned": True}}
+
+    def topics(self) -> Iterable[str]:
+        return tuple(self._channels)
 
     def control(self, now: int) -> list[Frame]:
         paced = self.clock.paced(now)

@@ -300,6 +300,12 @@ def _candles(desk: OKX, params: Params, now: int, name: str, floor: int) -> list
     """The newest bars that open after `before` and before `after`, the running one included, newest first."""
     market, limit, grid = desk.wanted(params), _limit(params, 300), interval(name)
     after, before = _whole(params, "after"), _whole(params, "before")
+    if desk.source.recorded:
+        rows = desk.source.bars(
+            market.market, name, now=now, start=max(floor, 0 if before is None else before * MS + 1),
+            end=None if after is None else after * MS, limit=limit, newest=True,
+        )  # fmt: skip
+        return [_candle(bar) for bar in reversed(rows)]
     first = desk.source.trades(market.market, "raw", now=now, limit=1)
     if not first:
         return []
@@ -392,6 +398,9 @@ class OKXFeed(Conversation):
             self._wanted.pop((channel, symbol), None)
         arg = {"channel": channel, "instId": symbol}
         return text_of({**number, "event": verb, "arg": arg, "connId": self._name})
+
+    def topics(self) -> Iterable[str]:
+        return tuple(f"{channel}:{symbol}" for channel, symbol in self._wanted)
 
     def _error(self, wrong: Unsaid, number: dict[str, str]) -> str:
         return text_of({**number, "event": "error", "code": wrong.code, "msg": str(wrong), "connId": self._name})

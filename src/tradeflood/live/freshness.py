@@ -1,0 +1,50 @@
+"""Whether a silent subscription is quiet or mute. Pure: the clock is an argument.
+
+Silence is suspicious once it has lasted longer than min(60 s, max(3 s, 20 mean gaps)); it is quiet only when an
+independent witness agrees, and suspicious again after as long a silence. A subscription that has never delivered
+anything counts from its beginning.
+"""
+
+from __future__ import annotations
+
+from tradeflood.models.time import SECOND
+
+LEAST = 3 * SECOND
+MOST = 60 * SECOND
+GAPS = 20
+_SMOOTH = 16  # of how many gaps the mean is, roughly
+
+
+class Freshness:
+    """The silence of one subscription."""
+
+    __slots__ = ("_gap", "_heard", "_since")
+
+    def __init__(self, now: int, gap: int | None = None) -> None:
+        self._since, self._gap = now, gap
+        self._heard: int | None = None
+
+    def heard(self, now: int, rows: int) -> None:
+        """So many rows came."""
+        if self._heard is not None:
+            gap = max(0, now - self._heard) // rows
+            self._gap = gap if self._gap is None else self._gap + (gap - self._gap) * min(rows, _SMOOTH) // _SMOOTH
+        self._heard = self._since = now
+
+    def quiet(self, now: int) -> None:
+        """A witness says that nothing happened up to now."""
+        self._since = max(self._since, now)
+
+    def expect(self, gap: int) -> None:
+        """What is known of the market's rate before anything was heard."""
+        if self._gap is None:
+            self._gap = gap
+
+    @property
+    def patience(self) -> int:
+        """How long a silence may last before a witness is asked, in ns."""
+        return MOST if self._gap is None else min(MOST, max(LEAST, GAPS * self._gap))
+
+    def suspicious(self, now: int) -> bool:
+        """Whether the silence has lasted too long to be believed."""
+        return now - self._since > self.patience
