@@ -7,6 +7,7 @@ its settle time. Candles are wrong until they have settled.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 
 import msgspec
 from attrs import define, field
@@ -111,7 +112,7 @@ class ToyTrades(Binding[Trade]):
     @turn_execution
     def pack(self, rows: list[Row], venue: str) -> Iterator[Trade]:
         for row in rows:
-            yield Trade(venue, "A/B", "raw", str(row.id), 1, 1, Side.BUY, row.t * MS)
+            yield Trade(venue, "A/B", "raw", str(row.id), Decimal(1), Decimal(1), Side.BUY, row.t * MS)
 
 
 class ToyCandles(Binding[Candle]):
@@ -122,7 +123,7 @@ class ToyCandles(Binding[Candle]):
     @turn_execution
     def pack(self, rows: list[Bar], venue: str, interval: str) -> Iterator[Candle]:
         for row in rows:
-            yield Candle(venue, "A/B", interval, "venue", row.t * MS, 1, 1, 1, 1, row.v)
+            yield Candle(venue, "A/B", interval, "venue", row.t * MS, *[Decimal(1)] * 4, Decimal(row.v))
 
 
 def define_venues() -> None:

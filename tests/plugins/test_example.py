@@ -17,7 +17,15 @@ RANGE = "--start 2024-01-01T10:00 --end 2024-01-01T10:10"
 @contextmanager
 def replaying(room, *venues):
     """`tradeflood replay` in a process of its own; the room's commands are pointed at it."""
-    words = ["replay", "--port", "0", "--for", "60s", "--json", *(word for venue in venues for word in ("--venue", venue))]
+    words = [
+        "replay",
+        "--port",
+        "0",
+        "--for",
+        "60s",
+        "--json",
+        *(word for venue in venues for word in ("--venue", venue)),
+    ]
     with subprocess.Popen(
         [sys.executable, "-m", "tradeflood.cli.main", *words],
         stdout=subprocess.PIPE,
@@ -74,7 +82,12 @@ def test_installed_used_and_removed(room):
     assert any(change.startswith("imbalances 0001 ") for change in json.loads(migrated[1])["migrations"])
 
     assert len(json.loads(trades[1])["rows"]) > 600
-    assert {row["market"] for row in json.loads(candles[1])["rows"]} == {"BTC/USDT", "DOGE/USDT", "ETH/USDT", "SOL/USDT"}
+    assert {row["market"] for row in json.loads(candles[1])["rows"]} == {
+        "BTC/USDT",
+        "DOGE/USDT",
+        "ETH/USDT",
+        "SOL/USDT",
+    }
     assert (imbalance[0], imbalance[2]) == (0, f"10 rows in chdb://{room.folder / 'store'}\n")
     rows = json.loads(again[1])["rows"]
     assert [row["closed"] for row in rows] == [True] * 10

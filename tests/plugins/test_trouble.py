@@ -55,7 +55,10 @@ def test_a_subclass_replaces(room):
         ("raise RuntimeError('out of\\norder')", "RuntimeError: out of order"),
         ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("def (", "SyntaxError: invalid syntax"),
-        ("from tradeflood import hookimpl\n@hookimpl\ndef tradeflood_nothing(): ...", "unknown hook 'tradeflood_nothing'"),
+        (
+            "from tradeflood import hookimpl\n@hookimpl\ndef tradeflood_nothing(): ...",
+            "unknown hook 'tradeflood_nothing'",
+        ),
     ],
 )
 def test_one_that_fails_takes_nothing_down(room, code, says):

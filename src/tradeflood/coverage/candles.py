@@ -1,50 +1,52 @@
-"""Candles from trades: exact, any interval, one pass."""
+"""Candles from trades: one exact fold, any interval, one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from decimal import Context
+from collections.abc import Iterable, Iterator
+from decimal import Context, Decimal
 
 from tradeflood.models import Candle, Trade, interval
 
-_EXACT = Context(prec=100)  # the usual context would round sums to 28 digits
+_EXACT = Context(prec=200)  # the usual context would round sums of products to 28 digits
 
 
-def candles_of(trades: Iterable[Trade], text: str) -> list[Candle]:
-    """The candles of one market's trades, ascending; an interval in which nothing traded has none.
+def candles_of(trades: Iterable[Trade], text: str) -> Iterator[Candle]:
+    """The candles of one market's trades; an interval without trades has none.
 
-    Trades come in any order: the first and last of a candle are those of the least and greatest time, equal
-    times by id. `trades` counts executions: of merged trades, the ones that were merged.
+    Trades ascend by time; of those of one moment the first that comes opens and the last closes. Merged trades count
+    as many as they merge. Whether the first and the last candle are whole is not known here: `closed` is None.
+    Raises ValueError where a trade belongs before the candle of the one before it, or to another market.
     """
-    grid, out = interval(text), {}
-    ends: dict[int, list[tuple[int, int, str]]] = {}
-    opened = until = 0
+    grid = interval(text)
+    candle: Candle | None = None
+    end = 0
     for trade in trades:
-        if not opened <= trade.venue_time < until or not until:
-            opened, until = grid.floor(trade.venue_time), grid.next(trade.venue_time)
-        place = (trade.venue_time, *_number(trade.trade_id))
-        candle = out.get(opened)
-        value = _EXACT.multiply(trade.price, trade.size)
-        count = trade.count or 1
-        if candle is None:
-            price = trade.price
-            out[opened] = Candle(
-                trade.venue, trade.market, text, "trades", opened, price, price, price, price, trade.size, value, count
+        time, price = trade.venue_time, trade.price
+        if candle is None or time >= end:
+            if candle is not None:
+                _same(candle, trade)
+                yield candle
+            start = grid.floor(time)
+            end = grid.next(start)
+            candle = Candle(
+                trade.venue, trade.market, text, "trades", start, price, price, price, price, Decimal(), Decimal(), 0
             )
-            ends[opened] = [place, place]
-            continue
-        edge = ends[opened]
-        if place < edge[0]:
-            edge[0], candle.open = place, trade.price
-        if place >= edge[1]:
-            edge[1], candle.close = place, trade.price
-        candle.high = max(candle.high, trade.price)
-        candle.low = min(candle.low, trade.price)
+        elif time < candle.open_time:
+            raise ValueError(f"trade {trade.trade_id} of {trade.market} happened before the one before it")
+        else:
+            _same(candle, trade)
+        candle.high = max(candle.high, price)
+        candle.low = min(candle.low, price)
+        candle.close = price
         candle.volume = _EXACT.add(candle.volume, trade.size)
-        candle.quote_volume = _EXACT.add(candle.quote_volume or value, value)
-        candle.trades = (candle.trades or 0) + count
-    return [out[opened] for opened in sorted(out)]
+        assert candle.quote_volume is not None
+        assert candle.trades is not None
+        candle.quote_volume = _EXACT.add(candle.quote_volume, _EXACT.multiply(price, trade.size))
+        candle.trades += 1 if trade.count is None else trade.count
+    if candle is not None:
+        yield candle
 
 
-def _number(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.isdecimal() else (0, text)
+def _same(candle: Candle, trade: Trade) -> None:
+    if (trade.market, trade.venue) != (candle.market, candle.venue):
+        raise ValueError(f"a trade of {trade.venue}:{trade.market} among those of {candle.venue}:{candle.market}")

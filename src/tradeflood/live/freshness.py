@@ -18,11 +18,12 @@ _SMOOTH = 16  # of how many gaps the mean is, roughly
 class Freshness:
     """The silence of one subscription."""
 
-    __slots__ = ("_gap", "_heard", "_since")
+    __slots__ = ("_gap", "_heard", "_since", "_trusted")
 
     def __init__(self, now: int, gap: int | None = None) -> None:
         self._since, self._gap = now, gap
         self._heard: int | None = None
+        self._trusted = False
 
     def heard(self, now: int, rows: int) -> None:
         """So many rows came."""
@@ -30,10 +31,12 @@ class Freshness:
             gap = max(0, now - self._heard) // rows
             self._gap = gap if self._gap is None else self._gap + (gap - self._gap) * min(rows, _SMOOTH) // _SMOOTH
         self._heard = self._since = now
+        self._trusted = True
 
     def quiet(self, now: int) -> None:
         """A witness says that nothing happened up to now."""
         self._since = max(self._since, now)
+        self._trusted = True
 
     def expect(self, gap: int) -> None:
         """What is known of the market's rate before anything was heard."""
@@ -44,6 +47,10 @@ class Freshness:
     def patience(self) -> int:
         """How long a silence may last before a witness is asked, in ns."""
         return MOST if self._gap is None else min(MOST, max(LEAST, GAPS * self._gap))
+
+    def fresh(self, now: int) -> bool:
+        """Whether something was heard, or a witness believed, a short while ago."""
+        return self._trusted and not self.suspicious(now)
 
     def suspicious(self, now: int) -> bool:
         """Whether the silence has lasted too long to be believed."""

@@ -26,7 +26,8 @@ from tradeflood.models.checks import checked
 from tradeflood.models.identity import number_equals
 from tradeflood.planner.query import Query
 from tradeflood.spans import EMPTY, Span, Spans
-from tradeflood.turns import Ask, Binding, Both, BoundTurn, Chain, Connector, Ids, Page, Recent, Reply, Request, Step, Turn
+from tradeflood.turns import Ask, Binding, Both, BoundTurn, Chain, Connector, Ids, Page, Recent, Reply
+from tradeflood.turns import Request, Step, Turn, Windows
 from tradeflood.turns.registry import Registry
 from tradeflood.turns.request import Identity
 from tradeflood.turns.turn import Lane, judged_rows
@@ -61,7 +62,7 @@ class Node:
     """One request to be made. Several pages of several turns may wait for it."""
 
     __slots__ = (
-        "bound", "deadline", "error", "key", "lane", "other_rows", "packed", "page", "reply", "request", "rows", "state",
+        "bound", "clock", "deadline", "error", "key", "lane", "other_rows", "packed", "page", "reply", "request", "rows", "state",
         "uses",
     )  # fmt: skip
 
@@ -72,6 +73,7 @@ class Node:
         self.uses: list[tuple[Series, Page, list[Want]]] = []
         self.rows: Any = None
         self.reply: Reply | None = None
+        self.clock = NEVER
         self.error: TradeFloodError | None = None
         self.other_rows: dict[BoundTurn[Any, Any], Any] | None = None
         self.packed: dict[Any, list[Model]] = {}
@@ -219,17 +221,17 @@ class Run:
         connector = node.bound.connector
         clock = connector.clock(reply)
         self.clocks[connector.venue] = max(self.clocks.get(connector.venue, 0), clock)
-        node.reply = reply
+        node.reply, node.clock = reply, clock
         try:
             node.rows, node.state = node.bound.decode(reply.body), DONE
         except TradeFloodError as error:
             node.state, node.error = FAILED, error
-        self._finished(node, clock)
+        self._finished(node)
 
     def fail(self, node: Node, error: TradeFloodError) -> None:
         """Give a request up: the spans that wanted it fail, everything else goes on."""
         node.state, node.error = FAILED, error
-        self._finished(node, self.clocks.get(node.bound.connector.venue, self.now))
+        self._finished(node)
 
     @property
     def done(self) -> bool:
@@ -537,20 +539,19 @@ class Run:
         if node.state == WAITING:
             node.uses.append((series, page, mine))
         else:
-            clock = self.clocks.get(node.bound.connector.venue, self.now)
-            self._spread(node, series, page, mine, clock, follow=follow)
+            self._spread(node, series, page, mine, follow=follow)
 
     # ---------------------------------------------------------------- answers arrive
 
-    def _finished(self, node: Node, clock: int) -> None:
+    def _finished(self, node: Node) -> None:
         self.outstanding -= 1
         uses, node.uses = node.uses, []
         for series, page, wants in uses:
-            self._spread(node, series, page, wants, clock, follow=True)
+            self._spread(node, series, page, wants, follow=True)
         node.packed, node.other_rows = {}, None
         self._settle()
 
-    def _spread(self, node: Node, series: Series, page: Page, wants: list[Want], clock: int, *, follow: bool) -> None:
+    def _spread(self, node: Node, series: Series, page: Page, wants: list[Want], *, follow: bool) -> None:
         rows, error, span = node.rows, node.error, None
         style = series.bound.spec.pages
         if series.bound is not node.bound and node.reply is not None:
@@ -560,9 +561,11 @@ class Run:
                 error = wrong
         if error is None and style is not None:
             try:
-                following = _following(series, page, rows, clock) if follow else None
+                following = _following(series, page, rows, node.clock)
                 span = style.covers(page, rows)
-                if isinstance(style, Chain | Recent):
+                if isinstance(style, Windows):
+                    span = _without(span, following)
+                else:
                     for want in wants:
                         want.firm.update(style.firm(page, rows))
             except TradeFloodError as wrong:
@@ -570,13 +573,13 @@ class Run:
             except Exception as wrong:  # noqa: BLE001 - the style calls the connector's functions on rows
                 error = series.bound.changed(wrong, node.reply.body if node.reply else b"")
             else:
-                if following is not None:
+                if follow and following is not None:
                     self._node(series, following, wants)
         for want in wants:
             if error is not None:
                 self._lost(want, page, error)
             else:
-                self._give(want, node, rows, span, clock, page)
+                self._give(want, node, rows, span, page)
             self._less(want)
 
     def _lost(self, want: Want, page: Page, error: TradeFloodError) -> None:
@@ -588,7 +591,7 @@ class Run:
             self._failed(want.into, missing or want.into.asked, error)
             want.errors.clear()
 
-    def _give(self, want: Want, node: Node, rows: Any, span: Span | None, clock: int, page: Page) -> None:
+    def _give(self, want: Want, node: Node, rows: Any, span: Span | None, page: Page) -> None:
         bound = want.turn.bound
         if bound.spec.by is not None and want.symbols:
             by_symbol = _by_symbol(node, bound, rows)
@@ -613,10 +616,10 @@ class Run:
             except Exception as error:  # noqa: BLE001 - a packing step is somebody else's code
                 self._lost(want, page, bound.changed(error, node.reply.body if node.reply else b""))
                 return
-            self._take_rows(want.into, models, node.reply, clock)
+            self._take_rows(want.into, models, node.reply, node.clock)
         if span is not None and span[0] < span[1]:
             want.covered.append(span)
-        want.clock = min(want.clock, clock)
+        want.clock = min(want.clock, node.clock)
 
     def _take_rows(self, work: Work, models: Sequence[Model], reply: Reply | None, clock: int = NEVER) -> None:
         names = {column.name for column in work.ask.model.columns()}
@@ -773,6 +776,13 @@ def _following(series: Series, page: Page, rows: Any, clock: int) -> Page | None
         return None
     start = interval(series.args[series.bound.spec.where["interval"]]).ceil(following.start)
     return Page(start, following.end, following.cursor) if start < following.end else None
+
+
+def _without(span: Span, following: Page | None) -> Span:
+    """What an answer settles of a page: not what is asked for again, whose answer may never come."""
+    if following is None:
+        return span
+    return (span[0], following.start) if following.start > span[0] else (following.end, span[1])
 
 
 def ordered(model: type[Model], rows: Any) -> list[Any]:

@@ -26,6 +26,7 @@ from tradeflood.turns.turn import judged_rows
 
 log = logging.getLogger("tradeflood")
 
+KNOWN_FOR = 60 * SECOND
 REMEMBERED = 500
 """How many of a topic's last rows are known again when a connection is replaced: venues send some of them twice."""
 
@@ -74,7 +75,7 @@ class Channel:
     """
 
     __slots__ = (
-        "_args", "_binding", "_bound", "_decode", "_known", "_ordinals", "_pure", "_recent", "freshness", "overlaps", "rows", "sub",
+        "_args", "_binding", "_bound", "_decode", "_known", "_known_until", "_ordinals", "_pure", "_recent", "freshness", "overlaps", "rows", "sub",
     )  # fmt: skip
 
     def __init__(self, sub: Subscription, now: int) -> None:
@@ -84,19 +85,21 @@ class Channel:
         self._decode = msgspec.json.Decoder(self._bound.spec.reply).decode
         self._ordinals = Ordinals() if sub.numbered else None
         self._recent: deque[Any] = deque(maxlen=REMEMBERED)
-        self._known: set[Any] = set()
+        self._known: set[Any] | None = None
+        self._known_until = 0
         self.overlaps = 0
         self.freshness = Freshness(now)
         self.rows: list[Any] = []
 
-    def replacing(self) -> None:
-        """A new connection begins: know the last rows again."""
+    def replacing(self, now: int) -> None:
+        """A new connection begins: for a while, know the last rows again."""
         self._known = {row.position for row in self._recent}
+        self._known_until = now + KNOWN_FOR
         self.overlaps = 0
 
     def replaced(self) -> None:
         """The new connection stands alone."""
-        self._known = set()
+        self._known = None
 
     def add(self, event: Rows) -> None:
         """Take the rows of an event; of a numbered topic, none where the venue repeats a message."""
@@ -117,8 +120,10 @@ class Channel:
         out = self._each(rows, now, blame)
         if self._ordinals is not None:
             out = self._ordinals.of_live(out)
-        if self._known:
-            out = self._unknown(out)
+        if self._known is not None:
+            out = self._unknown(out, self._known)
+            if now > self._known_until:
+                self._known = None
         if out:
             self._recent += out
             self.freshness.heard(now, len(out))
@@ -145,14 +150,18 @@ class Channel:
             model.received_at = now
         return out
 
-    def _unknown(self, models: list[Any]) -> list[Any]:
+    def _unknown(self, models: list[Any], known: set[Any]) -> list[Any]:
         """Those that did not come before; a row that is revised, such as the running candle, is never a repetition."""
         if self.sub.ask.model.time == self.sub.ask.model.key[-1]:
             self.overlaps += 1
             return models
-        out = [model for model in models if model.position not in self._known]
-        self.overlaps += len(models) - len(out)
-        self._known |= {model.position for model in out}
+        out = []
+        for model in models:  # both connections may have brought it in the same moment
+            if model.position in known:
+                self.overlaps += 1
+            else:
+                known.add(model.position)
+                out.append(model)
         return out
 
 

@@ -198,7 +198,8 @@ class Runner:
         if self.stream is not None and self._binding(ask).consecutive:
             if self.stream.is_fresh(ask.dataset, now):
                 return max((end for _, end in have), default=target.since)
-            suspects.append(target)
+            if self.stream.is_suspicious(ask.dataset, now):
+                suspects.append(target)
         return now
 
     def _witness(self, dataset: Dataset, frame: Frame[Any], since: int, now: int) -> None:

@@ -143,14 +143,15 @@ class Stream(Generic[M]):
 
     # ---------------------------------------------------------------- silence
 
-    def silent(self, now: int) -> list[Subscription]:
-        """The pushed subscriptions whose silence has lasted too long to be believed without a witness."""
-        return [channel.sub for _, channel in self._channels.values() if channel.freshness.suspicious(now)]
+    def is_suspicious(self, dataset: Dataset, now: int) -> bool:
+        """Whether a dataset is streamed, and its silence has lasted too long to be believed without a witness."""
+        found = self._channels.get(dataset)
+        return found is not None and found[0].line is not None and found[1].freshness.suspicious(now)
 
     def is_fresh(self, dataset: Dataset, now: int) -> bool:
-        """Whether a dataset is streamed, and its silence, if any, is still believable."""
+        """Whether a dataset is streamed, something of it came, and its silence, if any, is still believable."""
         found = self._channels.get(dataset)
-        return found is not None and found[0].line is not None and not found[1].freshness.suspicious(now)
+        return found is not None and found[0].line is not None and found[1].freshness.fresh(now)
 
     def quiet(self, dataset: Dataset, now: int) -> None:
         """A witness agrees: nothing happened."""
@@ -212,7 +213,7 @@ class Stream(Generic[M]):
             self._give, self._connections, self._recorder, self._fast,
         )  # fmt: skip
         for channel in group.channels.values():
-            channel.replacing()
+            channel.replacing(self._network.clock.now())
         self._lines.add(line)
         try:
             await line.open()

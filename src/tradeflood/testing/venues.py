@@ -1,7 +1,7 @@
 """Venues on this machine, for scripts, notebooks and tests that are not coroutines themselves.
 
-    with simulated_venues("binance"):
-        tf.collect(tf.Candle, "binance:BTC/USDT", interval="1h", start="2024-01-01", end="2024-01-02")
+with venues_here("binance"):
+    tf.collect(tf.Candle, "binance:BTC/USDT", interval="1h", start="2024-01-01", end="2024-01-02")
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Serving: TypeAlias = tuple[Served, asyncio.AbstractEventLoop, asyncio.Event]
 
 
 @contextmanager
-def simulated_venues(
+def venues_here(
     *venues: str,
     source: Source | None = None,
     speed: float | str | Fraction = 1,

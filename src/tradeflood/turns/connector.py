@@ -28,6 +28,9 @@ class Settings:
     feed: Mapping[str, Any] = field(factory=dict)
 
 
+_DIGITS = 12  # a number of seconds that is longer is none
+
+
 class Connector:
     """Subclass it, say `venue = "…"`, and it is registered; subclass a built-in one to replace it.
 
@@ -131,7 +134,7 @@ def relocated(url: str, other: str | None) -> str:
 def retry_after(reply: Reply) -> int | None:
     """The moment that a `Retry-After` header names, in ns by our clock; None where it names none."""
     text = reply.headers.get("retry-after", "").strip()
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < _DIGITS:
         return reply.received_at + int(text) * SECOND
     try:
         return from_datetime(parsedate_to_datetime(text)) if text else None
