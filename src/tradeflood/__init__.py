@@ -9,10 +9,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, State
     from tradeflood.errors import (
         DeclarationError,
@@ -155,11 +155,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     """Load a public name from its room when it is first used: saying hello imports nothing heavy."""
     if name not in _HOME:
         raise AttributeError(f"module 'tradeflood' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"tradeflood.{_HOME[name]}"), name)
+    value = globals()[name] = getattr(_importlib.import_module(f"tradeflood.{_HOME[name]}"), name)
     return value
 
 
