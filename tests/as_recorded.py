@@ -104,4 +104,4 @@ if __name__ == "__main__":
     from conftest import Recordings, recordings_folder
 
     found = Path(sys.argv[2]) if len(sys.argv) > 2 else recordings_folder()
-    print(write_binance(Recordings(found), sys.argv[1]))
+    write_binance(Recordings(found), sys.argv[1])

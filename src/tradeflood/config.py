@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -95,19 +95,20 @@ def _structured(values: Mapping[str, Any], where: str) -> Config:
 
 
 def _from_environment(config: Config) -> Config:
-    """`TRADEFLOOD_STORE`, `TRADEFLOOD_BUS`, `TRADEFLOOD_RECORD`, `TRADEFLOOD_VENUES__BINANCE__REST_URL`, …"""
+    """`TRADEFLOOD_STORE`, `TRADEFLOOD_BUS`, `TRADEFLOOD_RECORD`, `TRADEFLOOD_VENUES__BINANCE__REST_URL` and so on."""
     venues = dict(config.venues)
-    plain: dict[str, str] = {}
+    plain: dict[str, Any] = {}
     for name, value in os.environ.items():
         if not name.startswith(PREFIX):
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
         if len(path) == 1 and path[0] in {"store", "bus", "record"}:
             plain[path[0]] = value
-        elif len(path) == 3 and path[0] == "venues":  # noqa: PLR2004 - venues, a venue, a setting
+        elif len(path) == 3 and path[0] == "venues":
             if path[2] not in {"rest_url", "feed_url"}:
                 raise UsageError(f"{name}: no such setting of a venue; there are REST_URL and FEED_URL")
-            venues[path[1]] = evolve(venues.get(path[1], Settings()), **{path[2]: value})
+            setting: dict[str, Any] = {path[2]: value}
+            venues[path[1]] = evolve(venues.get(path[1], Settings()), **setting)
     return evolve(config, venues=venues, **plain)
 
 
@@ -130,7 +131,11 @@ for _kind in (str, int, bool):
     _converter.register_structure_hook(_kind, _strict(_kind))
 
 
-@_converter.register_structure_hook_factory(lambda kind: get_origin(kind) is list)
+def _made_of(*kinds: Any) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) in kinds
+
+
+@_converter.register_structure_hook_factory(_made_of(list))
 def _list_hook(kind: Any, converter: cattrs.Converter) -> Any:
     of = get_args(kind)[0]
 
@@ -142,7 +147,7 @@ def _list_hook(kind: Any, converter: cattrs.Converter) -> Any:
     return structure
 
 
-@_converter.register_structure_hook_factory(lambda kind: get_origin(kind) in {dict, Mapping})
+@_converter.register_structure_hook_factory(_made_of(dict, Mapping))
 def _table_hook(kind: Any, converter: cattrs.Converter) -> Any:
     of = get_args(kind)[1]
 

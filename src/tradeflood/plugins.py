@@ -17,6 +17,7 @@ from tradeflood import bindings, connectors, hookspecs
 from tradeflood.hookspecs import hookimpl
 from tradeflood.models import Model
 from tradeflood.store import SCHEMES
+from tradeflood.store.tables import check_names
 from tradeflood.turns import registry
 
 GROUP = "tradeflood"
@@ -74,6 +75,9 @@ def _take(manager: pluggy.PluginManager, name: str, version: str, get: object) -
             for stores in only("tradeflood_stores", others)():
                 for scheme, opener in stores.items():
                     SCHEMES[scheme] = opener
+            for model in set(Model.models) - before[1]:  # one that cannot be stored is found here, not in every store
+                Model.models[model].variants()
+            check_names(Model.models.values())
     except Exception as error:  # noqa: BLE001 - somebody else's code; it must not take the rest down
         plugin.error = f"{type(error).__name__}: {error}"
         warnings.warn(f"the plug-in {name} {version} failed and is left out: {plugin.error}", stacklevel=3)

@@ -22,7 +22,9 @@ def trade(offset, price="1", size="1", count=None, number=0):
 
 
 decimals = st.decimals(min_value=Decimal("1e-18"), max_value=10**15, allow_nan=False, places=18)
-many = st.lists(st.tuples(st.integers(0, 3 * 24 * 3600), decimals, decimals, st.none() | st.integers(1, 9)), max_size=30)
+many = st.lists(
+    st.tuples(st.integers(0, 3 * 24 * 3600), decimals, decimals, st.none() | st.integers(1, 9)), max_size=30
+)
 
 
 @given(many, st.sampled_from(["1s", "1m", "7m", "1h", "1d@Asia/Tehran", "1w", "1M"]))

@@ -85,11 +85,8 @@ def test_raw_and_merged_trades_share_the_look_ups(go, answers):
 
 def test_tickers_are_fused_and_everyone_gets_his_own(go, answers):
     """A hundred tickers are one request, and no market gets another's row."""
-    day = {
-        name: "1"
-        for name in ("lastPrice", "bidPrice", "askPrice", "openPrice", "highPrice", "lowPrice", "volume", "quoteVolume")
-    }
-    import msgspec  # noqa: PLC0415
+    day = dict.fromkeys(("lastPrice", "bidPrice", "askPrice", "openPrice", "highPrice", "lowPrice", "volume", "quoteVolume"), "1")
+    import msgspec
 
     answers.rules.append(
         lambda path, params: msgspec.json.encode(
@@ -122,7 +119,7 @@ def test_a_clamped_limit_is_not_taken_for_the_end(go, answers):
 @pytest.mark.parametrize("held", [(0, 1500), (500, 1000), (1000, 1500)])
 def test_what_the_store_holds_is_not_asked(venues, answers, held):
     """A dataset that is held is subtracted; what is left is asked in the fewest pages."""
-    from .conftest import NOW, Run, drive  # noqa: PLC0415
+    from .conftest import NOW, Run, drive
 
     class Store:
         def claims(self, dataset):

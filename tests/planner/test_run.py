@@ -114,3 +114,37 @@ def test_candles_made_of_trades_are_held_no_further_than_their_trades(venue, tru
         of_trades = held(desk.store.claims(dataset_of(trades(venue, 0, 1))))
         assert of_trades.covers(of_candles)
         del run
+
+
+def told(desk, query):
+    """The coverage of a query as (first ms, last ms, state, grade), asked again: nothing is requested."""
+    desk.venue.log.clear()
+    run = desk.ask(query)
+    parts = clipped(stretches(desk.store.claims(dataset_of(query))), query.start, query.end)
+    del run
+    return [(*toy.in_ms([(part.start, part.end)])[0], str(part.state), part.grade and str(part.grade)) for part in parts]
+
+
+@pytest.mark.parametrize("venue", ["counting", "older"])
+@given(truth=some_trades(), first=st.integers(-500, 3_000), wide=st.integers(1, 3_000), clamp=st.integers(2, 4))
+def test_a_settled_range_is_held_throughout_and_asked_once(venue, truth, first, wide, clamp):
+    """Liveness: without failures, and long after, nothing of a range is left unknown."""
+    desk = Desk(Venue(truth, clamp=clamp))
+    query = trades(venue, first, first + wide)
+    desk.ask(query)
+    assert held(desk.store.claims(dataset_of(query))).covers(query.spans)
+    desk.venue.log.clear()
+    desk.ask(query)
+    assert desk.venue.log == []
+
+
+@pytest.mark.parametrize("venue", CANDLES)
+@given(truth=some_bars, first=st.integers(-500, 20_000), wide=st.integers(1, 6_000), clamp=st.integers(1, 4))
+def test_a_settled_range_of_candles_is_held_throughout_and_asked_once(venue, truth, first, wide, clamp):
+    """Also where it begins and ends between two candles: there is nothing to be known before the first open."""
+    desk = Desk(Venue(truth, BASE + 60 * SECOND, clamp=clamp))
+    query = candles(venue, first, first + wide)
+    desk.ask(query)
+    desk.venue.log.clear()
+    desk.ask(query)
+    assert desk.venue.log == []

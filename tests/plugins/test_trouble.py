@@ -76,6 +76,26 @@ def test_one_that_fails_takes_nothing_down(room, code, says):
     assert (collect[0], "no model 'depth'" in collect[2]) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("@define\n", "", "model Depth is no attrs class; decorate it with attrs.define"),
+        ("tf.Time", "float", "model Depth.at: no column for <class 'float'>"),
+        ('time="at"', 'time="at", table="trades"', "the table 'trades' belongs to trade; name another"),
+        ('"at"), time="at"', '"when"), time="when"', "its key names when, which it lacks"),
+        ("at: tf.Time", "at: tf.Time\n    table: str", "model Depth: no field may be called table"),
+    ],
+)
+def test_a_model_that_cannot_be_stored(room, old, new, says):
+    """It is left out when it is found, and no store fails for it."""
+    room.write("broken", MODEL.replace(old, new))
+    plugins, migrate = room.run("plugins --json", "migrate --json")
+    (told,) = [each for each in json.loads(plugins[1]) if each["name"] == "broken"]
+    assert says in told["error"]
+    assert told["models"] == []
+    assert migrate[0] == 0
+
+
 def test_two_models_of_one_name(room):
     """Their tables would be one."""
     room.write("alpha", MODEL)

@@ -15,7 +15,7 @@ from tradeflood import plugins
 from tradeflood.coverage import Grade, State
 from tradeflood.errors import PayloadChanged, TransportError, VenueError
 from tradeflood.models import Candle, Market, Ticker, Trade, interval
-from tradeflood.models.checks import checked
+from tradeflood.models.checks import checked, exact
 from tradeflood.models.time import HOUR, MINUTE, SECOND, iso, parse_time
 from tradeflood.planner import Query
 from tradeflood.replay.desk import Clock, desk_of
@@ -48,8 +48,9 @@ def queries(venue):
     for kind in ("raw", "merged"):
         binding = registry.candidates(registry.connector(venue), Trade)
         if any(made.makes((kind,)) and made.has_history() for made in binding):
-            yield Query(Trade, market, kind=kind, start=iso(NOW - 6 * MINUTE), end=iso(NOW - 5 * MINUTE))
             yield Query(Trade, market, kind=kind, start=iso(NOW - 20 * SECOND), end=iso(NOW))
+            if venue != "nobitex":  # which has no history of them
+                yield Query(Trade, market, kind=kind, start=iso(NOW - 6 * MINUTE), end=iso(NOW - 5 * MINUTE))
 
 
 CASES = [pytest.param(query, id=f"{query.venue}-{number}-{query.model.name()}") for venue in VENUES for number, query in enumerate(queries(venue))]
@@ -90,7 +91,7 @@ def judge(frame, query):
         if isinstance(failure.error, PayloadChanged):
             assert failure.error.path.startswith("$")
     for row in frame:
-        check(type(row), checked(row))
+        check(type(row), exact(checked(row)))
     for dataset, parts in frame.coverage.parts.items():
         assert dataset.model is query.model
         assert all(part.start < part.end for part in parts)
@@ -128,7 +129,11 @@ def test_every_turn_that_asks_is_among_the_cases():
         for name, spec in vars(registry.connector(venue)).items()
         if isinstance(spec, TurnSpec) and not spec.live
     }
-    assert declared - seen <= {("okx", "recent_trades"), ("okx", "trades_back"), ("binance", "newest")}
+    assert declared - seen <= SELDOM
+
+
+# Asked when somebody streams by polling; where a venue remembers nothing before; where nothing has happened since.
+SELDOM = {("okx", "recent_trades"), ("okx", "trades_back"), ("binance", "newest"), ("bitget", "newest")}
 
 
 # ---------------------------------------------------------------- bodies that are nothing
@@ -144,7 +149,7 @@ RAW = [
     b'{"code":', b'{"code":-1,"msg":"\xff"}', b'{"code":"0","data":null}', b'{"code":"0","data":"x"}', b'{"code":"00000","data":[null]}',
     b'{"code":[]}', b'{"status":"ok"}', b'{"status":"failed","code":5}', b'{"status":{"a":1}}', b'{"s":"ok","t":[1],"o":[]}',
     b'{"backOff":-1,"code":"TooManyRequests"}', b'{"backOff":99999999999999999999,"code":"TooManyRequests"}', b'{"backOff":"x"}',
-    b'{"s":"error","errmsg":5}', b"[" * 100_000, b'{"a":' * 100_000, b'{"code":-1121}', b'{"code":-1003,"msg":"x"}', b"NaN", b"[NaN]",
+    b'{"s":"error","errmsg":5}', b"[" * 3_000, b'{"a":' * 3_000, b'{"code":-1121}', b'{"code":-1003,"msg":"x"}', b"NaN", b"[NaN]",
     b'{"code":-1e400}', b'[[1e400,"1","1","1","1","1",1,"1",1]]', b'"\\ud800"', b'{"symbols":[{"symbol":"\\ud800"}]}',
     b'{"code":"50011","msg":"\xed\xa0\x80"}', b'{"code":"0","data":[]}' + b" " * 1000, b'{"stats":{"":{}}}', b'{"stats":{"-":{}}}',
 ]  # fmt: skip
@@ -152,7 +157,7 @@ RAW = [
 
 @pytest.mark.parametrize("query", CASES)
 def test_bodies_that_nobody_expects(query):
-    for number in range(1, 4):
+    for number in (1, 2):
         for body in RAW:
             frame = run(query, lambda place, good, number=number, body=body: body if place == number else good)
             judge(frame, query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _show(frame: Frame[Any], out: str, path: str | None) -> None:
         if path is None:
             print_json(frame_json(frame))
         else:
-            import json  # noqa: PLC0415
+            import json
 
             _write(json.dumps(frame_json(frame), ensure_ascii=False, indent=1) + "\n", path)
 
@@ -124,10 +125,8 @@ async def stream_job(
 
 
 async def _end(stop: asyncio.Event, length: int | None) -> None:
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), None if length is None else length / SECOND)
-    except TimeoutError:
-        pass
 
 
 async def _read(rows: Any, model: type[Model], out: str, keeper: Keeper | None, kept: list[Any]) -> None:
@@ -152,6 +151,6 @@ def _line(values: dict[str, Any]) -> str:
 
 
 def _json_line(values: dict[str, Any]) -> str:
-    import json  # noqa: PLC0415
+    import json
 
     return json.dumps(values, ensure_ascii=False)

@@ -32,7 +32,7 @@ def app(verbose: int) -> None:
     """Collect market data, and be told how complete it is."""
     level = {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if verbose < 2:  # noqa: PLR2004 - -vv
+    if verbose < 2:
         logging.getLogger("httpx").setLevel(logging.ERROR)
 
 
@@ -81,7 +81,7 @@ def code_of(error: TradeFloodError) -> int:
 def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
     """The result of the session's work, on uvloop where it is installed."""
     try:
-        import uvloop  # noqa: PLC0415
+        import uvloop
     except ImportError:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -105,9 +105,9 @@ def run(
 
     Stops on SIGINT and SIGTERM, or after --for; what has come is flushed and the right edge settled first.
     """
-    from tradeflood.cli.running import run_job  # noqa: PLC0415
-    from tradeflood.config import load_config  # noqa: PLC0415
-    from tradeflood.models.time import parse_duration  # noqa: PLC0415
+    from tradeflood.cli.running import run_job
+    from tradeflood.config import load_config
+    from tradeflood.models.time import parse_duration
 
     loaded = load_config(config_file or config)
     if record is not None:
@@ -124,10 +124,10 @@ def run(
 @json_option
 def venues(*, config: str | None, as_json: bool) -> None:
     """List the venues and what each offers."""
-    from tradeflood.cli.output import print_json, print_table  # noqa: PLC0415
-    from tradeflood.config import load_config  # noqa: PLC0415
-    from tradeflood.runner.catalogue import offers  # noqa: PLC0415
-    from tradeflood.runner.venues import SessionVenues  # noqa: PLC0415
+    from tradeflood.cli.output import print_json, print_table
+    from tradeflood.config import load_config
+    from tradeflood.runner.catalogue import offers
+    from tradeflood.runner.venues import SessionVenues
 
     found = offers(SessionVenues(load_config(config).venues))
     if as_json:
@@ -145,10 +145,10 @@ def venues(*, config: str | None, as_json: bool) -> None:
 @json_option
 def markets(venue: str, *, config: str | None, as_json: bool) -> None:
     """List the markets of a venue, as it answers now."""
-    from tradeflood.cli.output import frame_json, print_json, print_table  # noqa: PLC0415
-    from tradeflood.models import Market  # noqa: PLC0415
-    from tradeflood.models.forms import to_json  # noqa: PLC0415
-    from tradeflood.runner.flood import Flood  # noqa: PLC0415
+    from tradeflood.cli.output import frame_json, print_json, print_table
+    from tradeflood.models import Market
+    from tradeflood.models.forms import to_json
+    from tradeflood.runner.flood import Flood
 
     async def work() -> Any:
         async with Flood(config) as flood:
@@ -167,10 +167,10 @@ def markets(venue: str, *, config: str | None, as_json: bool) -> None:
 @config_option
 def plugins(*, as_json: bool, config: str | None) -> None:
     """List the plug-ins that are loaded, the hooks they answer and what they brought."""
-    from attrs import asdict  # noqa: PLC0415
+    from attrs import asdict
 
-    from tradeflood.cli.output import print_json, print_table  # noqa: PLC0415
-    from tradeflood.plugins import load  # noqa: PLC0415
+    from tradeflood.cli.output import print_json, print_table
+    from tradeflood.plugins import load
 
     del config
     found = load()
@@ -206,7 +206,7 @@ def collect(
     as_json: bool,
 ) -> int:  # fmt: skip
     """Fetch rows of a MODEL (trade, candle, market, ticker) for MARKETs such as binance:BTC/USDT or okx:*/USDT."""
-    from tradeflood.cli.collecting import collect_job  # noqa: PLC0415
+    from tradeflood.cli.collecting import collect_job
 
     words = variant(interval, kind, origin, more)
     return int(
@@ -232,8 +232,8 @@ def plan(
     origin: str | None, more: tuple[str, ...], graph: str | None, config: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Explain what `collect` with the same words would request; nothing is asked of any venue."""
-    from tradeflood.cli.collecting import plan_of  # noqa: PLC0415
-    from tradeflood.cli.output import print_json  # noqa: PLC0415
+    from tradeflood.cli.collecting import plan_of
+    from tradeflood.cli.output import print_json
 
     made = wait_for(plan_of(model, market, start, end, variant(interval, kind, origin, more), config))
     if graph is not None:
@@ -257,7 +257,7 @@ def stream(
     more: tuple[str, ...], duration: str | None, out: str, config: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Print live rows as they come, a line each; with --json, one document at the end."""
-    from tradeflood.cli.collecting import stream_job  # noqa: PLC0415
+    from tradeflood.cli.collecting import stream_job
 
     words = variant(interval, kind, origin, more)
     return int(wait_for(stream_job(model, market, words, duration, "document" if as_json else out, config)))
@@ -272,7 +272,7 @@ def stream(
 @json_option
 def coverage(market: tuple[str, ...], *, config: str | None, as_json: bool) -> None:
     """Show what the store holds, dataset by dataset, and on what evidence."""
-    from tradeflood.cli.holding import show_coverage  # noqa: PLC0415
+    from tradeflood.cli.holding import show_coverage
 
     show_coverage(market, config, as_json=as_json)
 
@@ -282,7 +282,7 @@ def coverage(market: tuple[str, ...], *, config: str | None, as_json: bool) -> N
 @json_option
 def migrate(*, config: str | None, as_json: bool) -> None:
     """Bring the store's tables up to date."""
-    from tradeflood.cli.holding import migrate_store  # noqa: PLC0415
+    from tradeflood.cli.holding import migrate_store
 
     migrate_store(config, as_json=as_json)
 
@@ -306,7 +306,7 @@ def replay(
     duration: str | None, config: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Serve recordings from DIR, or a simulated market, in the venues' own protocols on this machine."""
-    from tradeflood.cli.replaying import replay_job  # noqa: PLC0415
+    from tradeflood.cli.replaying import replay_job
 
     del config
     if simulate and folder is not None:

@@ -48,8 +48,8 @@ class Progress:
 
     def _draw(self, total: int) -> None:
         if self._bar is None:
-            from rich.console import Console  # noqa: PLC0415
-            from rich.progress import Progress as Bar  # noqa: PLC0415
+            from rich.console import Console
+            from rich.progress import Progress as Bar
 
             self._bar = Bar(console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("requests", total=total)

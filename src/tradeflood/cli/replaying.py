@@ -10,7 +10,7 @@ import click
 
 from tradeflood.cli.main import DONE, stop_on_signals
 from tradeflood.cli.output import print_json
-from tradeflood.models.time import SECOND, parse_duration
+from tradeflood.models.time import SECOND, iso, parse_duration
 from tradeflood.plugins import load
 from tradeflood.replay.server import serve
 from tradeflood.replay.source import Source
@@ -37,15 +37,15 @@ async def replay_job(
         click.echo("serving; stop with Ctrl-C", err=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), length)
-        for at, name, detail in served.faults.injected:
-            click.echo(f"fault {name} at {at}: {detail}", err=True)
+        for played in served.faults.injected:
+            click.echo(f"fault {played.name} at {iso(played.time)}: {played.detail}", err=True)
     return DONE
 
 
 def _source(folder: Path | None, venues: tuple[str, ...]) -> tuple[Source | None, tuple[str, ...] | None]:
     if folder is None:
         return None, venues or None
-    from tradeflood.replay.recorded import Recorded  # noqa: PLC0415
+    from tradeflood.replay.recorded import Recorded
 
     recorded = Recorded.load(folder)
     return recorded, venues or recorded.venues

@@ -30,12 +30,12 @@ async def run_job(config: Config, *, replay: bool, duration: int | None, as_json
     stop_on_signals(asyncio.get_running_loop(), stop)
     async with AsyncExitStack() as stack:
         if replay:
-            from tradeflood.replay.desk import desks  # noqa: PLC0415
-            from tradeflood.replay.server import serve  # noqa: PLC0415
+            from tradeflood.replay.desk import desks
+            from tradeflood.replay.server import serve
 
             load()
             served = await stack.enter_async_context(serve(venues=registry.connectors.keys() & desks().keys()))
-            venues = {name: Settings(**urls) for name, urls in served.settings().items()}
+            venues = {name: Settings(urls["rest_url"], urls["feed_url"]) for name, urls in served.settings().items()}
             config = evolve(
                 config,
                 store=config.store or REPLAY_STORE,

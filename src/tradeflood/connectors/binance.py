@@ -249,10 +249,10 @@ class Binance(Connector):
     def days(self, page: Page) -> Request:
         """Rolling 24 hours of some symbols. Weight 2 up to 20, 40 up to 100; beyond that all of them, at 80."""
         few = len(page.symbols)
-        if few > 100:  # noqa: PLR2004 - the venue's steps
+        if few > 100:
             return get("/api/v3/ticker/24hr").weighing(80)
         names = msgspec.json.encode(page.symbols).decode()
-        return get("/api/v3/ticker/24hr", symbols=names).weighing(2 if few <= 20 else 40)  # noqa: PLR2004
+        return get("/api/v3/ticker/24hr", symbols=names).weighing(2 if few <= 20 else 40)
 
     @turn(RawTrade, live=True)
     def live_trades(self, symbol: str) -> str:
@@ -274,12 +274,12 @@ class Binance(Connector):
         if reply.body.startswith(b'{"code":'):
             try:
                 fault = _fault.decode(reply.body)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 return super().judge(reply)
             text = f"binance: {fault.msg} (code {fault.code}, HTTP {reply.status})"
             if fault.code in {-1003, -1015} or reply.status in {418, 429}:
                 raise RateLimited(text, until=retry_after(reply))
-            if fault.code == -1121:  # noqa: PLR2004 - errors.md: invalid symbol
+            if fault.code == -1121:  # errors.md: invalid symbol
                 raise UnknownMarket(text)
             if fault.code in {-1000, -1001, -1006, -1007, -1008, -1016}:
                 raise Unavailable(text)
@@ -298,9 +298,12 @@ class Binance(Connector):
     def hear(self, frame: bytes) -> Iterable[Event]:
         """Data frames name their stream; everything else has an id, a code or an event name."""
         try:
-            data = _data.decode(frame)
-        except msgspec.ValidationError as error:
-            return self._hear_control(frame, error)
+            try:
+                data = _data.decode(frame)
+            except msgspec.ValidationError as error:
+                return self._hear_control(frame, error)
+        except UnicodeDecodeError as error:
+            raise msgspec.DecodeError(f"binance: a frame that is no UTF-8: {error}") from error
         return (Rows(data.stream, (data.data,)),)
 
     def _hear_control(self, frame: bytes, error: msgspec.ValidationError) -> Iterable[Event]:

@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from tradeflood.errors import RateLimited, Refused, Unavailable, UnknownMarket
+from tradeflood.errors import PayloadChanged, RateLimited, Refused, Unavailable, UnknownMarket
 from tradeflood.models import Candle, Market, Side, Ticker, Trade
 from tradeflood.models.time import MS, days, from_ms, hours, ms, seconds
 from tradeflood.spans import Span, Spans
@@ -181,11 +181,17 @@ _named = re.compile(r"channel:([^,\s]+),instId:(\S+) doesn't exist")
 
 
 def _id(row: Fill) -> int:
-    return int(row.tradeId)
+    return _whole(row.tradeId, "tradeId")
 
 
 def _time(row: Fill | Bar) -> int:
-    return from_ms(row.ts)
+    return from_ms(_whole(row.ts, "ts"))
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isdecimal() or len(text) > 19:
+        raise PayloadChanged(f"okx: {name} is {text[:40]!r}, no whole number", path=f"$.data[...].{name}")
+    return int(text)
 
 
 class OKX(Connector):

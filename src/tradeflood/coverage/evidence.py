@@ -107,25 +107,26 @@ def in_sequence(
             here = [(at, row) for at, row in rows if low <= at < high]
             if not here:
                 continue
+            whole = high == after and here[-1][0] == after - 1  # nothing is missing behind the last row
             begin = start if low == first and here[0][0] == first else getattr(here[0][1], time) + 1
             runs = list(_runs(here))
             for number, run in enumerate(runs):
                 last_run = number == len(runs) - 1
-                to_the_end = last_run and high == after and run[-1][0] == after - 1
-                finish = end if to_the_end and bounded else getattr(run[-1][1], time)
+                finish = end if last_run and whole and bounded else getattr(run[-1][1], time)
                 if begin < finish:
                     yield Claim(
                         dataset, begin, finish, State.HELD, Grade.A, "consecutive ids", len(run),
                         digest_of(row for _, row in run), clock, parser, str(run[0][0]), str(run[-1][0] + 1),
                     )  # fmt: skip
+                edge = max(begin, finish)
                 if not last_run:
                     begin = getattr(runs[number + 1][0][1], time) + 1
-                    if finish < begin:
-                        missing = runs[number + 1][0][0] - run[-1][0] - 1
-                        why = f"{missing} ids absent from the venue's answer"
-                        yield from _empty(dataset, finish, begin, Grade.D, why, clock, settle, parser)
-                elif to_the_end and not bounded:
-                    yield from _empty(dataset, finish, end, Grade.D, "nothing after the newest id", clock, settle, parser)
+                    missing = runs[number + 1][0][0] - run[-1][0] - 1
+                    why = f"{missing} ids absent from the venue's answer"
+                    until = begin if whole else min(begin, getattr(here[-1][1], time))
+                    yield from _empty(dataset, edge, until, Grade.D, why, clock, settle, parser)
+                elif whole and not bounded:
+                    yield from _empty(dataset, edge, end, Grade.D, "nothing after the newest id", clock, settle, parser)
 
 
 def _runs(rows: Sequence[tuple[int, Model]]) -> Iterator[list[tuple[int, Model]]]:
@@ -138,6 +139,33 @@ def _runs(rows: Sequence[tuple[int, Model]]) -> Iterator[list[tuple[int, Model]]
         run.append((at, row))
     if run:
         yield run
+
+
+def of_live_ids(
+    dataset: Dataset, rows: Sequence[tuple[int, Model]], before: tuple[int, int] | None, parser: str
+) -> tuple[list[Claim], tuple[int, int]]:
+    """The claims of rows that came live, (id, row) ascending, and what the next batch needs to know of this one.
+
+    `before` is the last id so far and the moment from which on nothing is missing up to it. A run of ids that
+    follows from it begins there; any other begins after the moment of its first row, which others may share.
+    """
+    time = dataset.model.time or ""
+    claims = []
+    for run in _runs(rows):
+        start = getattr(run[0][1], time) + 1
+        if before is not None and run[0][0] == before[0] + 1:
+            start = before[1]
+        end = getattr(run[-1][1], time)
+        if start < end:
+            claims.append(
+                Claim(
+                    dataset, start, end, State.HELD, Grade.A, "consecutive ids", len(run), digest_of(row for _, row in run),
+                    end, parser, str(run[0][0]), str(run[-1][0] + 1),
+                )
+            )  # fmt: skip
+        before = (run[-1][0], max(start, end))
+    assert before is not None
+    return claims, before
 
 
 def over_range(

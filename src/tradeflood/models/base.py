@@ -68,6 +68,10 @@ class Variant:
     default: str | None
 
 
+_OURS = {"defaults", "key", "models", "position", "table", "time"}
+"""What a model says of itself: a field of such a name would hide it."""
+
+
 class Model:
     """The root of venue-free data. Subclass it, with attrs' `define`, and state key and time.
 
@@ -95,6 +99,8 @@ class Model:
         **rest: Any,
     ) -> None:
         super().__init_subclass__(**rest)
+        if taken := _OURS & cls.__dict__.get("__annotations__", {}).keys():
+            raise DeclarationError(f"model {cls.__name__}: no field may be called {', '.join(sorted(taken))}")
         if key:  # not when attrs makes the class again with slots: then it carries all this already
             if key[:2] != ("venue", "market"):
                 raise DeclarationError(f"model {cls.__name__}: its key must begin with venue and market, not {key}")
@@ -112,7 +118,7 @@ class Model:
 
     @classmethod
     def name(cls) -> str:
-        """The word for this model in commands and configuration: `trade`, `candle`, …"""
+        """The word for this model in commands and configuration: `trade`, `candle` and so on."""
         return cls.__name__.lower()
 
     @classmethod
@@ -152,12 +158,13 @@ def _variants(model: type[Model]) -> tuple[Variant, ...]:
 
 @cache
 def _columns(model: type[Model]) -> tuple[Column, ...]:
-    if not attrs.has(model):
+    declared: Any = model
+    if not attrs.has(declared):
         raise DeclarationError(f"model {model.__name__} is no attrs class; decorate it with attrs.define")
     hints = get_type_hints(model, include_extras=True)
     columns = tuple(
         _column(model, field.name, hints[field.name], field.default is not attrs.NOTHING)
-        for field in attrs.fields(model)
+        for field in attrs.fields(declared)
     )
     missing = set(model.key) - {column.name for column in columns}
     if missing:

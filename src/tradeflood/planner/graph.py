@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def graph_of(run: Run) -> nx.DiGraph[Any]:
     """A directed graph: query → dataset → request, each node with a `label` and a `part`."""
-    import networkx as nx  # noqa: PLC0415 - built only when it is read
+    import networkx as nx
 
     graph: nx.DiGraph[Any] = nx.DiGraph()
     for query in run.queries:

@@ -98,5 +98,5 @@ class Plan:
     def run(self) -> Result:
         """Ask what must be asked; the frames in the order of the queries."""
         if self._runner is None:
-            raise UsageError("this plan has nobody to run it; make it with tradeflood.plan or Flood.plan")
+            raise UsageError("this plan has nobody to run it: await flood.run(plan), or make it with tradeflood.plan")
         return self._runner(self)

@@ -43,8 +43,12 @@ class Query(Generic[M]):
 
     @property
     def spans(self) -> Spans:
-        """The range as spans: empty for lists."""
-        return Spans.of((self.start, self.end)) if self.model.time else EMPTY
+        """What must be known to answer: from the first candle that opens in the range, for candles; empty for lists."""
+        if self.model.time is None:
+            return EMPTY
+        names = [part.name for part in self.model.variants()]
+        start = interval(self.variant[names.index("interval")]).ceil(self.start) if "interval" in names else self.start
+        return Spans.of((start, self.end))
 
     @property
     def is_pattern(self) -> bool:
@@ -78,7 +82,7 @@ def _variant(model: type[Model], given: dict[str, str]) -> tuple[str, ...]:
     for part in known.values():
         value = given.get(part.name, part.default)
         if value is None:
-            raise UsageError(f"{model.name()}: say {part.name}=, such as {part.name}=\"1m\"")
+            raise UsageError(f'{model.name()}: say {part.name}=, such as {part.name}="1m"')
         if part.choices and value not in part.choices:
             raise UsageError(f"{model.name()}: no {part.name} {value!r}; there are {', '.join(part.choices)}")
         if part.name == "interval":

@@ -20,17 +20,35 @@ from typing import Any, Protocol
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, State, clipped, held, stretches
 from tradeflood.coverage.claims import weakest
 from tradeflood.coverage.evidence import derived, in_sequence, on_grid, over_range
-from tradeflood.errors import DeclarationError, TradeFloodError, UnknownMarket, UsageError
+from tradeflood.errors import DeclarationError, PayloadChanged, TradeFloodError, UnknownMarket, UsageError
 from tradeflood.models import Market, Model, interval
-from tradeflood.models.checks import checked
+from tradeflood.models.checks import exact
 from tradeflood.models.identity import number_equals
+from tradeflood.models.time import SECOND, iso
 from tradeflood.planner.query import Query
 from tradeflood.spans import EMPTY, Span, Spans
-from tradeflood.turns import Ask, Binding, Both, BoundTurn, Chain, Connector, Ids, Page, Recent, Reply
-from tradeflood.turns import Request, Step, Turn, Windows
+from tradeflood.turns import (
+    Ask,
+    Binding,
+    Both,
+    BoundTurn,
+    Chain,
+    Connector,
+    Ids,
+    Page,
+    Recent,
+    Reply,
+    Request,
+    Step,
+    Turn,
+    Windows,
+)
 from tradeflood.turns.registry import Registry
 from tradeflood.turns.request import Identity
 from tradeflood.turns.turn import Lane, judged_rows
+
+FASTEST = 100_000
+"""Rows per second that no market exceeds over a whole range."""
 
 WAITING, DONE, FAILED = range(3)
 NEVER = 1 << 63
@@ -147,14 +165,18 @@ class Want:
 class Work:
     """One dataset inside a run: what was asked of it, what came, on what evidence, and who waits."""
 
-    __slots__ = ("ask", "asked", "basis", "claims", "failures", "horizon", "known", "models", "open", "waiting")
+    __slots__ = (
+        "ask", "asked", "basis", "claims", "clock", "failures", "horizon", "known", "loaded", "models", "open", "waiting",
+    )  # fmt: skip
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.asked = EMPTY
         self.models: dict[Any, Model] = {}
         self.claims: list[Claim] = []
+        self.clock = NEVER  # the venue's, when it answered the first question of a binding
         self.known = 0
+        self.loaded = EMPTY
         self.horizon: int | None = None
         self.failures: list[Failure] = []
         self.basis: list[Frame[Any]] = []
@@ -166,13 +188,15 @@ class Work:
         """The claims that this run adds to those it began with; past a horizon is no claim to keep."""
         return [claim for claim in self.claims[self.known :] if claim.state is not State.LOST]
 
-    def frame(self) -> Frame[Any]:
-        """The rows so far, ascending, with their coverage."""
-        dataset = self.ask.dataset
-        return Frame(
-            self.ask.model, ordered(self.ask.model, self.models.values()),
-            Coverage({dataset: stretches(self.claims)} if self.ask.model.time else {}), self.failures,
-        )  # fmt: skip
+    def frame(self, spans: Spans) -> Frame[Any]:
+        """The rows of these times so far, ascending, with their coverage; nothing is held here without its rows."""
+        model, dataset, time = self.ask.model, self.ask.dataset, self.ask.model.time
+        if time is None:
+            return Frame(model, ordered(model, self.models.values()), Coverage({}), self.failures)
+        rows = [row for row in self.models.values() if spans.touches(at := getattr(row, time), at + 1)]
+        parts = stretches(self.claims)
+        told = [part for start, end in spans for part in clipped(parts, start, end)]
+        return Frame(model, ordered(model, rows), Coverage({dataset: told}), self.failures)
 
 
 class Run:
@@ -342,9 +366,11 @@ class Run:
             work.claims += self.store.claims(dataset)
             work.known = len(work.claims)
         missing = new - held(work.claims) if new and work.claims else new
-        if done is not None and self.store is not None and missing != new:
-            for row in self.store.rows(dataset, new - missing):
-                work.models[row.position] = row
+        if done is not None and self.store is not None and work.known:
+            there = (ask.spans & held(work.claims[: work.known])) - work.loaded
+            work.loaded |= there
+            for row in self.store.rows(dataset, there) if there else ():
+                work.models.setdefault(row.position, row)
         if (first and not ask.model.time) or missing:
             self._bind(work, ask, missing)
         if done is not None:
@@ -398,6 +424,7 @@ class Run:
         if made is None:
             return
         if isinstance(made, Step):
+            _plausible(made.turn)
             self._want(Want(made.turn, into=work, step=made))
         elif isinstance(made, tuple):
             for part in made:
@@ -606,7 +633,7 @@ class Run:
             try:
                 models = node.packed.get(key)
                 if models is None:
-                    models = [checked(model) for model in want.step.models(rows)]
+                    models = [exact(model) for model in want.step.models(rows)]
                     if want.step.binding.numbered:
                         models = number_equals(models)
                     node.packed[key] = models
@@ -654,7 +681,7 @@ class Run:
         """What the answers of a finished want prove."""
         dataset, style = work.ask.dataset, want.turn.bound.spec.pages
         connector = want.turn.bound.connector
-        clock = self.clocks.get(connector.venue, self.now) if want.clock == NEVER else want.clock
+        clock = min(want.clock, work.clock, self.clocks.get(connector.venue, self.now))
         settle, parser = connector.rest.settle, parser_of(connector)
         covered = Spans.of(*want.covered)
         rows = ordered(work.ask.model, work.models.values())
@@ -717,11 +744,16 @@ class Run:
                 self._step(coroutine, work, None if errors else answer, errors[0] if errors else None)
 
         def wanted(index: int) -> Callable[[Want], None]:
-            return lambda want: arrived(index, want.rows, want.errors[0] if want.errors else None)
+            def done(want: Want) -> None:
+                if work is not None:
+                    work.clock = min(work.clock, want.clock)
+                arrived(index, want.rows, want.errors[0] if want.errors else None)
 
-        def asked(index: int) -> Callable[[Work], None]:
+            return done
+
+        def asked(index: int, spans: Spans) -> Callable[[Work], None]:
             def done(other: Work) -> None:
-                frame = other.frame()
+                frame = other.frame(spans)
                 if work is not None:
                     work.basis.append(frame)
                 arrived(index, frame, None)
@@ -737,7 +769,7 @@ class Run:
                 self._want(Want(part, done=wanted(index)))
             else:
                 try:
-                    self._ask(part, asked(index))
+                    self._ask(part, asked(index, part.spans))
                 except TradeFloodError as error:
                     arrived(index, None, error)
 
@@ -826,6 +858,20 @@ def _unlisted(query: Query[Any]) -> Failure:
     what = "no market matches" if query.is_pattern else "no market"
     error = UnknownMarket(f"{query.venue}: {what} {query.pattern!r}; list them with: tradeflood markets {query.venue}")
     return Failure(None, query.start, query.end, error)
+
+
+def _plausible(turn: Turn[Any]) -> None:
+    """Nothing for ids as a market can have them.
+
+    Raises PayloadChanged where there would be more of them than any market trades: an answer with a wild id must not
+    become a billion requests.
+    """
+    if turn.ids is None:
+        return
+    for (first, after), (start, end) in zip(turn.ids.ids, turn.ids.times, strict=True):
+        if (after - first) * SECOND > FASTEST * max(SECOND, end - start):
+            text = f"{turn!r}: {after - first} ids between {iso(start)} and {iso(end)}, more than any market trades"
+            raise PayloadChanged(text)
 
 
 def _past(dataset: Dataset, start: int, end: int, now: int) -> Claim:

@@ -38,7 +38,7 @@ class Reading:
 
     def __init__(self, connector: Connector, recording: Recording) -> None:
         self.connector = connector
-        self._now = max([0, *(line.at for line in recording.answers[-1:]), *(line.at for line in recording.frames[-1:])])
+        self._now = max((part[-1].at for part in (recording.answers, recording.frames) if part), default=0)
         self._by_path: dict[str, list[Exchange]] = defaultdict(list)
         for exchange in recording.answers:
             if self._good(exchange):
@@ -94,7 +94,8 @@ class Reading:
 
     def _words(self, topics: Iterable[str]) -> set[str]:
         """Every word in which a symbol may stand."""
-        texts = [text for lines in self._by_path.values() for line in lines for text in (line.path, *line.params.values())]
+        asked = (line for lines in self._by_path.values() for line in lines)
+        texts = [text for line in asked for text in (line.path, *line.params.values())]
         return {
             word.upper()
             for text in (*texts, *topics)

@@ -133,10 +133,13 @@ class Repeating(Conversation):
         self._owed: dict[str, int] = {}  # by topic, the first frame of it
         self._place = 0
         self._late: deque[Frame] = deque()
+        self._join(now)
 
     def receive(self, message: Message, now: int) -> list[Frame]:
         """What the desk answers."""
-        return self._inner.receive(message, now)
+        frames = self._inner.receive(message, now)
+        self._join(now)
+        return frames
 
     def topics(self) -> Iterable[str]:
         """What is subscribed."""
@@ -155,7 +158,6 @@ class Repeating(Conversation):
         self.ended = any(isinstance(frame, Close) for frame in frames)
         if frames:
             return frames
-        self._join(now)
         while self._late and len(frames) < PORTION:
             frames.append(self._late.popleft())
         up_to = self._tape.position(now)

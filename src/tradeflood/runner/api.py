@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tradeflood.coverage import Frame
 from tradeflood.models import Model
@@ -34,7 +34,7 @@ def collect(
     return run_sync(work)
 
 
-def plan(*queries: Query[object]) -> Plan:  # type: ignore[type-var]
+def plan(*queries: Query[Any]) -> Plan:
     """The merged plan of some queries. Look at it with `explain()`, then `run()` it."""
     flood = Flood()
 

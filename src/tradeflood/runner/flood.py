@@ -120,6 +120,8 @@ class Flood:
         `strict` raises Incomplete where any of the range is not held on grade B or better.
         Raises UsageError for what cannot be asked, and the venue's error where nothing could be had.
         """
+        if end is None and getattr(model, "time", None) is not None:
+            end = iso(self.clock.now())
         queries = [Query(model, market, start=start, end=end, **variant) for market in markets]
         if not queries:
             raise UsageError("say which market, such as binance:BTC/USDT")
@@ -137,13 +139,18 @@ class Flood:
 
     async def run(self, plan: Plan, observe: Callable[[Run, Node], None] | None = None) -> Result:
         """Carry a plan out: one frame per query, in order. What failed is in the frames, beside what did not."""
-        store = HeldRows(self._store) if self._store else None
-        run = Run(plan.queries, self.venues, plan.now, store)
-        await carry_out(run, self.network, observe)
+        run = await self.fetch(plan, observe)
         if self._store is None:
             return Result([run.frame(query) for query in plan.queries])
-        await asyncio.to_thread(keep, run, self._store)
         return Result([await asyncio.to_thread(_from_store, run, query, self._store) for query in plan.queries])
+
+    async def fetch(self, plan: Plan, observe: Callable[[Run, Node], None] | None = None) -> Run:
+        """Carry a plan out and store what came, where there is a store; the finished run, with only what is new in it."""
+        run = Run(plan.queries, self.venues, plan.now, HeldRows(self._store) if self._store else None)
+        await carry_out(run, self.network, observe)
+        if self._store is not None:
+            await asyncio.to_thread(keep, run, self._store)
+        return run
 
     async def _offline(self, queries: Sequence[Query[Any]]) -> list[Frame[Any]]:
         store = await asyncio.to_thread(self.open_store)
@@ -247,7 +254,7 @@ def _held(query: Query[Any], datasets: Sequence[Dataset], store: Store, failures
 
 
 def _matches(query: Query[Any], market: str) -> bool:
-    from fnmatch import fnmatchcase  # noqa: PLC0415
+    from fnmatch import fnmatchcase
 
     return fnmatchcase(market, query.pattern)
 

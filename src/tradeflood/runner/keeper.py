@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tradeflood.coverage import Claim, Dataset
-from tradeflood.coverage.evidence import in_sequence, of_live_candles
+from tradeflood.coverage.evidence import of_live_candles, of_live_ids
 from tradeflood.models import Candle, Model
 from tradeflood.planner.run import ordered, parser_of
 from tradeflood.runner.venues import SessionVenues
-from tradeflood.spans import Spans
 from tradeflood.store import Store
 
 
@@ -73,13 +72,5 @@ class Tail:
             numbered = [(at, row) for at, row in numbered if at > self._last[0]]
         if not numbered:
             return []
-        time = self._dataset.model.time or ""
-        first, last = numbered[0][0], numbered[-1][0]
-        begin, end = getattr(numbered[0][1], time) + 1, getattr(numbered[-1][1], time)  # others may share the first moment
-        if self._last is not None and self._last[0] + 1 == first:
-            begin = self._last[1]
-        self._last = (last, end)
-        ids = [((first, last + 1), (begin, end), False)]
-        covered = Spans.of((first, last + 1))
-        claims = in_sequence(self._dataset, ids, covered, numbered, end, 0, self._parser)
-        return [claim for claim in claims if claim.count]
+        claims, self._last = of_live_ids(self._dataset, numbered, self._last, self._parser)
+        return claims

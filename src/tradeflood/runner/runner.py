@@ -13,8 +13,9 @@ from tradeflood.config import Collect
 from tradeflood.coverage import Dataset, Frame, Stretch, held, stretches
 from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UsageError, VenueError
 from tradeflood.models import Candle, Model, interval
-from tradeflood.models.time import SECOND, iso, parse_duration
+from tradeflood.models.time import HOUR, SECOND, iso, parse_duration
 from tradeflood.planner import Query
+from tradeflood.runner.backlog import WIDEST, Backlog
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.keeper import Keeper
 from tradeflood.runner.stream import Stream
@@ -96,6 +97,8 @@ class Runner:
         ]
         self._targets: dict[Dataset, Target] = {}
         self._lists: dict[Query[Any], int] = {}
+        self._backlogs: dict[Dataset, Backlog] = {}
+        self._behind = False
         self._failures: dict[str, TradeFloodError] = {}
         self.stream: Stream[Any] | None = None
 
@@ -142,6 +145,7 @@ class Runner:
             since = began - (parse_duration(history) if history else 0)
             for ask in asks:
                 self._targets.setdefault(ask.dataset, Target(ask, since))
+                self._backlogs.setdefault(ask.dataset, Backlog(WIDEST if issubclass(ask.model, Candle) else HOUR))
 
     # ---------------------------------------------------------------- passes over what is missing
 
@@ -156,41 +160,56 @@ class Runner:
                     f"no venue answers ({self._reasons()}); check the network, or see it work with: tradeflood run --replay"
                 )
             first = False
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
+            if not self._behind:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
 
     async def _pass(self, store: Store, *, settle: bool = False) -> bool:
-        """Ask for what coverage lacks; whether anything was asked in vain. `settle` asks every right edge too."""
+        """Ask for what coverage lacks, a portion of each dataset; whether anything answered. `settle` asks every right edge."""
         now = self._clock.now()
-        held = await asyncio.to_thread(self._held, store)
-        suspects: list[Target] = []
-        queries: dict[Dataset, Query[Any]] = {}
+        held_now = await asyncio.to_thread(self._held, store)
+        suspects: dict[Dataset, int] = {}
+        portions: list[tuple[Dataset, Query[Any]]] = []
+        self._behind = False
         for dataset, target in self._targets.items():
-            end = now if settle else self._edge(target, held[dataset], now, suspects)
-            missing = Spans.of((target.since, end)) - held[dataset]
-            if missing:
-                queries[dataset] = target.query(*missing.bounds)
+            have, backlog = held_now[dataset], self._backlogs[dataset]
+            end = now if settle else self._edge(target, have, now, suspects)
+            missing = Spans.of((target.since, end)) - have
+            portions += [(dataset, target.query(*span)) for span in backlog.portions(missing, now)]
+            self._behind |= backlog.is_behind(missing - Spans.of(*(q.spans.bounds for d, q in portions if d == dataset)), now)
         lists = [query for query, asked in self._lists.items() if asked + LIST_EVERY <= now]
         self._lists |= dict.fromkeys(lists, now)
-        if not queries and not lists:
+        if not portions and not lists:
             return True
-        counted = {target.ask.dataset: held[target.ask.dataset].bounds[1] for target in suspects}
-        result = await self._flood.run(self._flood.plan(*queries.values(), *lists))
-        answered = False
-        for dataset, frame in zip([*queries, *[None] * len(lists)], result, strict=True):
-            unreachable = 0
-            for failure in frame.failures:
-                unreachable += isinstance(failure.error, TransportError | Unavailable)
-                self._fail(failure.error)
-            answered |= bool(frame) or unreachable < len(frame.failures) or not frame.failures
-            if dataset is not None and dataset in counted and not frame.failures:
-                self._witness(dataset, frame, counted[dataset], now)
+        run = await self._flood.fetch(self._flood.plan(*(query for _, query in portions), *lists))
+        answered = any(self._answered(run.frame(query)) for query in lists)
+        for dataset, query in portions:
+            frame = run.frame(query)
+            answered |= self._answered(frame)
+            self._learn(dataset, frame)
+            if dataset in suspects and not frame.failures:
+                self._witness(dataset, frame, suspects[dataset], now)
         return answered
+
+    def _answered(self, frame: Frame[Any]) -> bool:
+        """Whether a venue said anything at all; what failed is named."""
+        unreachable = 0
+        for failure in frame.failures:
+            unreachable += isinstance(failure.error, TransportError | Unavailable)
+            self._fail(failure.error)
+        return bool(frame) or unreachable < len(frame.failures) or not frame.failures
+
+    def _learn(self, dataset: Dataset, frame: Frame[Any]) -> None:
+        """The market's rate, from what came: for the width of portions, and for how long a silence is believed."""
+        self._backlogs[dataset].came(len(frame))
+        time = dataset.model.time
+        if self.stream is not None and len(frame) > 1 and time is not None:
+            self.stream.expect(dataset, (getattr(frame[-1], time) - getattr(frame[0], time)) // (len(frame) - 1))
 
     def _held(self, store: Store) -> dict[Dataset, Spans]:
         return {dataset: held(store.claims(dataset)) for dataset in self._targets}
 
-    def _edge(self, target: Target, have: Spans, now: int, suspects: list[Target]) -> int:
+    def _edge(self, target: Target, have: Spans, now: int, suspects: dict[Dataset, int]) -> int:
         """Up to where a dataset should be held by now, without asking what a fresh stream is about to bring."""
         ask = target.ask
         if issubclass(ask.model, Candle):
@@ -199,7 +218,7 @@ class Runner:
             if self.stream.is_fresh(ask.dataset, now):
                 return max((end for _, end in have), default=target.since)
             if self.stream.is_suspicious(ask.dataset, now):
-                suspects.append(target)
+                suspects[ask.dataset] = have.bounds[1]
         return now
 
     def _witness(self, dataset: Dataset, frame: Frame[Any], since: int, now: int) -> None:

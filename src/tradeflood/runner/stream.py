@@ -153,6 +153,11 @@ class Stream(Generic[M]):
         found = self._channels.get(dataset)
         return found is not None and found[0].line is not None and found[1].freshness.fresh(now)
 
+    def expect(self, dataset: Dataset, gap: int) -> None:
+        """The market's rate, known from its history: the mean distance of two rows in ns."""
+        if found := self._channels.get(dataset):
+            found[1].freshness.expect(gap)
+
     def quiet(self, dataset: Dataset, now: int) -> None:
         """A witness agrees: nothing happened."""
         if found := self._channels.get(dataset):

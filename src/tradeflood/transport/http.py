@@ -39,7 +39,7 @@ class HttpTransport:
 
         Raises TransportError where none came, or one that is larger than anything a venue sends.
         """
-        import httpx  # noqa: PLC0415 - loaded when something is asked for
+        import httpx
 
         request = call.request
         url = call.url + request.path
@@ -67,7 +67,7 @@ class HttpTransport:
         except httpx.TimeoutException as error:
             raise TransportError(f"{where}: no answer within {self._timeout:g} s", request=request) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise TransportError(f"{where}: {error or type(error).__name__}", request=request) from error
+            raise TransportError(f"{where}: {str(error) or type(error).__name__}", request=request) from error
 
     async def close(self) -> None:
         """Close every client."""
@@ -76,7 +76,7 @@ class HttpTransport:
             await client.aclose()
 
     def _client(self, venue: str, leave: Exit) -> httpx.AsyncClient:
-        import httpx  # noqa: PLC0415
+        import httpx
 
         client = self._clients.get((venue, leave))
         if client is None:

@@ -65,13 +65,13 @@ async def open_socket(
     except asyncio.CancelledError:
         raise
     except Exception as error:
-        raise TransportError(f"{url}: {error or type(error).__name__}") from error
+        raise TransportError(f"{url}: {str(error) or type(error).__name__}") from error
 
 
 def _opener(fast: bool | None, leave: Exit) -> Callable[..., Any]:  # noqa: FBT001 - a choice of three
     if fast is not False and leave.proxy is None:
         with contextlib.suppress(ImportError):
-            import picows  # noqa: F401, PLC0415
+            import picows  # noqa: F401
 
             return _open_picows
     return _open_websockets
@@ -85,7 +85,7 @@ class _WebsocketsSocket:
         self._connection = connection
 
     async def send(self, data: str | bytes) -> None:
-        import websockets  # noqa: PLC0415
+        import websockets
 
         try:
             await self._connection.send(data)
@@ -106,8 +106,8 @@ class _WebsocketsSocket:
 
 
 async def _open_websockets(url: str, listener: Listener, leave: Exit, headers: tuple[tuple[str, str], ...]) -> Socket:
-    from websockets.asyncio.client import ClientConnection, connect  # noqa: PLC0415
-    from websockets.frames import Frame, Opcode  # noqa: PLC0415
+    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.frames import Frame, Opcode
 
     class Connection(ClientConnection):
         """Hands messages on as they are parsed: its own queue, and a task to empty it, cost more than all the rest."""
@@ -156,10 +156,10 @@ async def _open_websockets(url: str, listener: Listener, leave: Exit, headers: t
 
 
 async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple[tuple[str, str], ...]) -> Socket:
-    import picows  # noqa: PLC0415
+    import picows
 
     del leave
-    kinds = picows.WSMsgType
+    kinds: Any = picows.WSMsgType
     text, close, ping = int(kinds.TEXT), int(kinds.CLOSE), int(kinds.PING)  # plain numbers compare faster
     data = frozenset({text, int(kinds.BINARY), int(kinds.CONTINUATION)})
     heard = listener.message
@@ -211,7 +211,7 @@ class _PicowsSocket:
         self._transport, self._reader = transport, reader
 
     async def send(self, data: str | bytes) -> None:
-        import picows  # noqa: PLC0415
+        import picows
 
         if self._reader.ended:
             raise TransportError("the connection is closed")

@@ -76,7 +76,7 @@ class Connector:
     def judge(self, reply: Reply) -> None:
         """Raise the error that an answer is; return where it is none. Extend it for errors inside HTTP 200."""
         status = reply.status
-        if 200 <= status < 300:  # noqa: PLR2004 - HTTP
+        if 200 <= status < 300:
             if not reply.body.strip():
                 raise Unavailable(f"{self.venue}: an empty answer (HTTP {status})")
             if reply.body.lstrip()[:1] == b"<":
@@ -84,7 +84,7 @@ class Connector:
             return
         if status in {429, 418}:
             raise RateLimited(f"{self.venue}: too many requests (HTTP {status})", until=retry_after(reply))
-        if status >= 500 or status in {403, 408}:  # noqa: PLR2004
+        if status >= 500 or status in {403, 408}:
             raise Unavailable(f"{self.venue}: HTTP {status}: {excerpt(reply.body)}")
         raise Refused(f"{self.venue}: HTTP {status}: {excerpt(reply.body)}")
 

@@ -11,9 +11,7 @@ from tradeflood.models.time import SECOND
 
 @frozen
 class Budget:
-    """So much weight per window of time, counted by the venue for the whole address, key or venue.
-
-    """
+    """So much weight per window of time, counted by the venue for the whole address, key or venue."""
 
     name: str
     limit: int

@@ -193,7 +193,7 @@ class Recent:
 
     def covers(self, page: Page, rows: Sequence[Any]) -> Span:
         times = [self.reached(row) for row in rows]
-        if len(times) < 2:  # noqa: PLR2004 - one row has no inside
+        if len(times) < 2:
             return page.start, page.start
         return max(min(times) + 1, page.start), max(min(max(times), page.end), page.start)
 
@@ -223,11 +223,11 @@ class Ids(Struct, frozen=True, gc=False):
 def ids_of(firsts: Sequence[int | None], times: Spans, after_newest: int = 0) -> Ids:
     """The ids of spans of time, from the first id at or after each start and each end, in order.
 
-    None stands for a moment after which there is no row yet; there the ids end with the newest, `after_newest` - 1.
+    None stands for a moment after which there is no row yet; there the ids end with the newest, `after_newest` - 1,
+    or with one that was seen, where the newest was told by a replica that lags behind.
     """
-    ends = [after_newest if first is None else first for first in firsts]
-    return Ids(
-        tuple(zip(ends[::2], ends[1::2], strict=True)),
-        tuple(times),
-        tuple(first is not None for first in firsts[1::2]),
-    )
+    ids = []
+    for first, end in zip(firsts[::2], firsts[1::2], strict=True):
+        start = after_newest if first is None else first
+        ids.append((start, max(after_newest, start + (first is not None)) if end is None else end))
+    return Ids(tuple(ids), tuple(times), tuple(first is not None for first in firsts[1::2]))

@@ -332,9 +332,7 @@ def _opens(desk: Binance, market: Market, name: str, params: Params, limit: int,
     """The open times of a page of candles: from the start on where it is sent, up to the end otherwise."""
     grid, start, end = interval(name), _moment(params, "startTime"), _until(params)
     if desk.source.recorded:
-        rows = desk.source.bars(
-            market.market, name, now=now, start=start, end=end, limit=limit, newest=start is None
-        )
+        rows = desk.source.bars(market.market, name, now=now, start=start, end=end, limit=limit, newest=start is None)
         return [bar.start for bar in rows]
     first = desk.source.trades(market.market, "raw", now=now, limit=1)
     if not first:

@@ -43,6 +43,7 @@ CHANNELS = {
 DEPTHS = {
     "1m": 30, "3m": 30, "5m": 30, "15m": 52, "30m": 62, "1h": 83, "4h": 240, "6h": 360,
 }  # fmt: skip
+LONGER = 1_440  # bars of the lengths for which no depth is documented: as many as of four and six hours
 TRADE_DEPTH, WIDEST = 90 * DAY, 7 * DAY
 STREAMS = 1_000
 MESSAGES = 10
@@ -304,7 +305,8 @@ def _old_fills(desk: Bitget, params: Params, now: int) -> Any:
 def _candles(desk: Bitget, params: Params, now: int) -> Any:
     market, name = desk.wanted(params), _granularity(params)
     start, end = _whole(params, "startTime"), _whole(params, "endTime")
-    low = max((start or 0) * MS, now - DEPTHS.get(name, 360) * DAY)
+    depth = DEPTHS[name] * DAY if name in DEPTHS else LONGER * interval(name).step
+    low = max((start or 0) * MS, now - depth)
     opens = desk.opens(market, name, low, None if end is None else end * MS, _limit(params, 100, 1000), now)
     return [_bar(bar) for bar in desk.bars(market, name, opens, now)]
 
