@@ -369,7 +369,7 @@ def test_a_mistake_in_the_environment(venues, monkeypatch, name, says):
 def test_a_venue_that_is_not_there(venues, monkeypatch):
     """No answer is a TransportError: not the caller's mistake."""
     monkeypatch.setenv("TRADEFLOOD_VENUES__BINANCE__REST_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr("tradeflood.runner.flood.Patience", lambda: _impatient())
+    monkeypatch.setattr("tradeflood.runner.flood.Patience", _impatient)
     with pytest.raises(tf.TransportError, match="binance"):
         candles()
 

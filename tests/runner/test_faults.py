@@ -484,7 +484,7 @@ def one_candle(scope, call):
         def pack(self, rows):
             raise RuntimeError("a bug in a packing step")
 
-    bad = Query(Candle, "binance:BTC/USDT", interval="1m", origin="trades", start=iso(NOW - HOUR), end=iso(NOW - MINUTE))
+    bad = Query(Candle, "binance:BTC/USDT", interval="1m", origin="trades", start=iso(NOW // MINUTE * MINUTE - HOUR), end=iso(NOW // MINUTE * MINUTE))
     frame, other = Venue().run(bad, candles())
     assert len(other) == 60
     assert not other.failures

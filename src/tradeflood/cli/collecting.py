@@ -27,7 +27,7 @@ from tradeflood.runner.keeper import Keeper
 
 async def collect_job(
     model: str, market: tuple[str, ...], *, start: str | None, end: str | None, offline: bool, strict: bool, out: str,
-    path: str | None, config: str | None, words: dict[str, str],
+    path: str | None, config: str | None, words: dict[str, Any],
 ) -> int:  # fmt: skip
     """The exit code, after the rows are shown."""
     load()
@@ -94,7 +94,7 @@ async def plan_of(
 
 
 async def stream_job(
-    model: str, market: tuple[str, ...], words: dict[str, str], duration: str | None, out: str, config: str | None
+    model: str, market: tuple[str, ...], words: dict[str, Any], duration: str | None, out: str, config: str | None
 ) -> int:
     """The exit code, when the time is over."""
     load()

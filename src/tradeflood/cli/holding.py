@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 
-from tradeflood.cli.output import print_json, print_table, told
+from tradeflood.cli.output import print_json, print_table, timeline, told
 from tradeflood.config import STORE, load_config
-from tradeflood.coverage import Coverage, stretches
+from tradeflood.coverage import Coverage, Stretch, stretches
 from tradeflood.errors import UsageError
 from tradeflood.models.time import iso
 from tradeflood.plugins import load
@@ -36,11 +37,15 @@ def show_coverage(markets: tuple[str, ...], config: str | None, *, as_json: bool
         found = summaries.get(dataset)
         rows.append([
             f"{dataset.venue}:{dataset.market}", dataset.model.name(), " ".join(dataset.variant), found.rows if found else 0,
-            iso(found.first) if found else "", iso(found.last) if found else "", told(held.parts[dataset]),
+            iso(found.first) if found else "", iso(found.last) if found else "", _timeline(held.parts[dataset]), told(held.parts[dataset]),
         ])  # fmt: skip
-    print_table(["market", "model", "variant", "rows", "first", "last", "coverage"], rows)
+    print_table(["market", "model", "variant", "rows", "first", "last", "timeline", "coverage"], rows)
     if markets:
         click.echo(held)
+
+
+def _timeline(parts: Sequence[Stretch]) -> str:
+    return timeline(parts, parts[0].start, parts[-1].end) if parts else ""
 
 
 def migrate_store(config: str | None, *, as_json: bool) -> None:

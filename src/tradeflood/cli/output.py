@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tradeflood.coverage import Frame, State, Stretch
+from tradeflood.coverage import Frame, Grade, State, Stretch, clipped
+from tradeflood.coverage.claims import good_enough
 from tradeflood.models import Model
 from tradeflood.models.forms import to_json
 from tradeflood.models.time import iso
@@ -83,6 +84,28 @@ def print_frame(frame: Frame[Any]) -> None:
     print_table(names, rows)
     if text := str(frame.coverage):
         sys.stdout.write(text + "\n")
+
+
+MARKS = {State.HELD: "█", State.OPEN: "░", State.PENDING: "▒", State.LOST: "x", State.DISPUTED: "!"}
+WEAK, UNKNOWN = "▓", "·"
+
+
+def timeline(parts: Sequence[Stretch], start: int, end: int, width: int = 32) -> str:
+    """Coverage at a glance, a mark for each part of the time: the worst that is in it.
+
+    █ held, ▓ held on weaker evidence than B, ░ open, ▒ pending, x lost, ! disputed, · unknown.
+    """
+    marks = []
+    for number in range(width):
+        low, high = start + (end - start) * number // width, start + (end - start) * (number + 1) // width
+        here = clipped(parts, low, high)
+        seen = {
+            WEAK if part.state is State.HELD and not good_enough(part.grade, Grade.B) else MARKS[part.state] for part in here
+        }
+        if Spans.of((low, high)) - Spans.of(*((part.start, part.end) for part in here)):
+            seen.add(UNKNOWN)
+        marks.append(max(seen, key="█▓░▒·x!".index, default=UNKNOWN))
+    return "".join(marks)
 
 
 def told(parts: Sequence[Stretch]) -> str:

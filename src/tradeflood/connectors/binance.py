@@ -331,6 +331,7 @@ class BinanceMarkets(Binding[Market], connector=Binance):
     """Markets from `exchangeInfo`."""
 
     def __call__(self, venue: Binance, ask: Ask) -> Any:
+        del ask
         return self.pack(venue.markets())
 
     @turn_execution
@@ -341,8 +342,8 @@ class BinanceMarkets(Binding[Market], connector=Binance):
             price, lot = rules.get("PRICE_FILTER"), rules.get("LOT_SIZE")
             yield Market(
                 "binance", f"{row.baseAsset}/{row.quoteAsset}", row.symbol, row.baseAsset, row.quoteAsset, "spot",
-                STATUSES.get(row.status, row.status.lower()), price and price.tickSize, lot and lot.stepSize,
-                lot and lot.minQty,
+                STATUSES.get(row.status, row.status.lower()), price.tickSize if price else None,
+                lot.stepSize if lot else None, lot.minQty if lot else None,
             )  # fmt: skip
 
 
@@ -440,7 +441,7 @@ class BinanceMergedTrades(Binding[Trade], connector=Binance, kind="merged"):
         return self.pack(venue.live_merged(ask.symbol), ask.market)
 
     @turn_execution
-    def pack(self, rows: list[AggRow] | list[AggTrade], market: str) -> Iterator[Trade]:
+    def pack(self, rows: list[Any], market: str) -> Iterator[Trade]:
         """Rows of `aggTrades` and frames of `@aggTrade` have the same fields."""
         for row in rows:
             yield Trade(

@@ -14,6 +14,7 @@ A third party adds a model in the same way as the ones beside this file:
 from __future__ import annotations
 
 import enum
+import inspect
 import types
 from collections.abc import Mapping
 from decimal import Decimal
@@ -99,7 +100,7 @@ class Model:
         **rest: Any,
     ) -> None:
         super().__init_subclass__(**rest)
-        if taken := _OURS & cls.__dict__.get("__annotations__", {}).keys():
+        if taken := _OURS & inspect.get_annotations(cls).keys():
             raise DeclarationError(f"model {cls.__name__}: no field may be called {', '.join(sorted(taken))}")
         if key:  # not when attrs makes the class again with slots: then it carries all this already
             if key[:2] != ("venue", "market"):
@@ -135,12 +136,12 @@ class Model:
     @classmethod
     def variants(cls) -> tuple[Variant, ...]:
         """The parts of the key that a query chooses, in order: none for a list."""
-        return _variants(cls)
+        return _variants(cls)  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
 
     @classmethod
     def columns(cls) -> tuple[Column, ...]:
         """Every field in order, as the forms see it."""
-        return _columns(cls)
+        return _columns(cls)  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
 
     @property
     def position(self) -> Any:

@@ -30,7 +30,7 @@ def checked(row: M) -> M:
 
     Raises PayloadChanged that names the field where a decimal is NaN, infinite or absurdly large, or the time is none.
     """
-    decimals, time, _ = _columns(type(row))
+    decimals, time, _ = _columns(type(row))  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
     try:
         for value in decimals(row):
             if value is not None and not _LEAST < value < _MOST:
@@ -48,7 +48,7 @@ def exact(row: M) -> M:
     Raises PayloadChanged that names the field where a decimal has more than 38 digits, 18 of them after the point, or a
     whole number more than 64 bits.
     """
-    decimals, _, integers = _columns(type(row))
+    decimals, _, integers = _columns(type(row))  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
     try:
         for value in decimals(row):
             if value is not None and _quantize(value, _UNIT).is_nan():

@@ -721,8 +721,8 @@ class Run:
             if not isinstance(part, Turn | Ask):
                 coroutine.close()
                 label = work.ask.dataset.label if work else "a list of markets"
-                wrong = DeclarationError(f"the binding of {label} awaited {part!r}, which is neither a turn nor a model")
-                self._ended(work, None, wrong)
+                why = f"the binding of {label} awaited {part!r}, which is neither a turn nor a model"
+                self._ended(work, None, DeclarationError(why))
                 return
         self._await(coroutine, work, needs, together=isinstance(need, Both))
 

@@ -233,7 +233,7 @@ def _from_store(run: Run, query: Query[Any], store: Store) -> Frame[Any]:
 def held_frame(query: Query[Any], store: Store) -> Frame[Any]:
     """A query's frame from the store alone."""
     if query.model.time is None:
-        rows = [row for row in store.read_list(query.model, query.venue) if _matches(query, row.market)]  # type: ignore[attr-defined]
+        rows = [row for row in store.read_list(query.model, query.venue) if _matches(query, row.market)]
         return Frame(query.model, rows)
     datasets = [
         dataset

@@ -164,7 +164,7 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
     data = frozenset({text, int(kinds.BINARY), int(kinds.CONTINUATION)})
     heard = listener.message
 
-    class Reader(picows.WSListener):  # type: ignore[misc]
+    class Reader(picows.WSListener):
         def __init__(self) -> None:
             super().__init__()
             self.parts: list[bytes] = []

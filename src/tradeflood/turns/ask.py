@@ -60,7 +60,7 @@ class Ask(Struct, frozen=True, gc=False):
 
         Raises DeclarationError where the model has none of that name.
         """
-        place = _places(self.model).get(name)
+        place = _places(self.model).get(name)  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
         if place is None:
             raise DeclarationError(f"{self.model.name()} has no {name!r}")
         return self.variant[place]

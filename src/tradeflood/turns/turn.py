@@ -147,6 +147,7 @@ class BoundTurn(Generic[P, R]):
         self._interval = spec.where.get("interval")
 
     def __call__(self, *args: P.args, **named: P.kwargs) -> Turn[R]:
+        """The turn with these arguments: nothing is asked yet."""
         if named or len(args) != len(self.spec.params):
             return Turn(self, self._bind(args, named))
         return Turn(self, args)

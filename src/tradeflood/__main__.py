@@ -1,0 +1,5 @@
+"""`python -m tradeflood`: the command line."""
+
+from tradeflood.cli.main import main
+
+main()
