@@ -22,7 +22,7 @@ run: $(VENV)/.run ## collect from a simulated market on this machine, without th
 	$(BIN)/tradeflood run --replay $(ARGS)
 
 test: $(VENV)/.test ## run the quick part of the tests
-	$(BIN)/python -m pytest -n 2 -m "not chaos and not services" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not chaos and not services" $(ARGS)
 
 check: $(VENV)/.check ## run ruff, mypy and the check of the generated pages
 	$(BIN)/ruff check .

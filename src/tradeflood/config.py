@@ -18,6 +18,7 @@ from tradeflood.turns import Settings
 
 FILE = "tradeflood.toml"
 STORE = "chdb://./tradeflood-data"
+BUSES = ("memory",)
 PREFIX = "TRADEFLOOD_"
 
 
@@ -85,6 +86,11 @@ def _structured(values: Mapping[str, Any], where: str) -> Config:
     except cattrs.BaseValidationError as error:
         path, why = _first(error)
         raise UsageError(": ".join(part for part in (where, path, why) if part)) from error
+    for key, url, schemes in (("bus", config.bus, BUSES), ("store", config.store, None)):
+        scheme, found, _ = ("", "://", "") if url is None else url.partition("://")
+        if not found or (schemes is not None and scheme not in schemes):
+            known = f"there is {', '.join(f'{name}://' for name in schemes)}" if schemes else f"write it like {STORE}"
+            raise UsageError(f"{where}: {key}: no {key} {url!r}; {known}")
     for number, wanted in enumerate(config.collect):
         if wanted.history is not None:
             try:
@@ -95,11 +101,11 @@ def _structured(values: Mapping[str, Any], where: str) -> Config:
 
 
 def _from_environment(config: Config) -> Config:
-    """`TRADEFLOOD_STORE`, `TRADEFLOOD_BUS`, `TRADEFLOOD_RECORD`, `TRADEFLOOD_VENUES__BINANCE__REST_URL` and so on."""
+    """`TRADEFLOOD_STORE`, `TRADEFLOOD_BUS`, `TRADEFLOOD_RECORD`, `TRADEFLOOD_VENUES__BINANCE__REST_URL` and so on; an empty one counts as none."""
     venues = dict(config.venues)
     plain: dict[str, Any] = {}
     for name, value in os.environ.items():
-        if not name.startswith(PREFIX):
+        if not (name.startswith(PREFIX) and value):
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
         if len(path) == 1 and path[0] in {"store", "bus", "record"}:

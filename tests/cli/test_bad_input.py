@@ -14,7 +14,7 @@ import pytest
 import tradeflood as tf
 from tradeflood.cli.main import main
 from tradeflood.errors import Incomplete, StoreError, TransportError, UnknownMarket, UsageError
-from tradeflood.testing.venues import simulated_venues
+from tradeflood.testing.venues import venues_here
 
 DAY = ("--start", "2024-01-01", "--end", "2024-01-02")
 
@@ -32,10 +32,18 @@ def stored(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def venues():
+def served():
     """Binance and Nobitex on this machine."""
-    with simulated_venues("binance", "nobitex") as served:
+    with venues_here("binance", "nobitex") as served:
         yield served
+
+
+@pytest.fixture
+def venues(served, unconfigured, monkeypatch):
+    """The configuration points there."""
+    for venue, urls in served.settings().items():
+        for name, url in urls.items():
+            monkeypatch.setenv(f"TRADEFLOOD_VENUES__{venue}__{name}".upper(), url)
 
 
 @pytest.fixture

@@ -94,6 +94,20 @@ def test_a_moment_shared_with_rows_that_are_still_to_come_is_left_out():
     assert said(claims) == [(45, 70, "held", "A")]
 
 
+def test_absent_ids_between_rows_of_a_moment_that_is_cut_are_not_spoken_of_either():
+    """996, then 998 of the same moment; 999 of that moment did not come."""
+    rows = [(996, trade(996, 50)), (998, trade(998, 50))]
+    claims = in_sequence(TRADES, [((996, 1000), (45, 60), True)], Spans.of((996, 999)), rows, 200, 10, "p")
+    assert said(claims) == [(45, 50, "held", "A")]
+
+
+def test_the_newest_rows_behind_a_failed_page_do_not_hold_their_first_moment():
+    """996 … 999 were asked in vain; 1000, the newest, may share its moment with them."""
+    rows = [(1000, trade(1000, 50))]
+    claims = in_sequence(TRADES, [((996, 1001), (45, 300), False)], Spans.of((1000, 1001)), rows, 200, 10, "p")
+    assert said(claims) == [(51, 190, "held", "D"), (190, 200, "open", None)]
+
+
 def test_a_range_between_two_neighbouring_ids_is_verified_empty():
     for bounded, grade in ((True, "B"), (False, "D")):
         claims = in_sequence(TRADES, [((9, 9), (45, 110), bounded)], Spans(), [], 200, 10, "p")
@@ -150,6 +164,12 @@ def test_the_running_candle_and_one_that_has_not_settled_are_never_held(second):
     claims = list(on_grid(CANDLES, "1s", Spans.of((0, 20 * SECOND)), rows, clock, settle, "p"))
     assert not held(claims).touches(second * SECOND, (second + 1) * SECOND)
     assert said(claims)[-1][1:] == (clock, "open", None)
+
+
+def test_a_candle_that_the_venue_calls_unfinished_is_not_held_however_old_it_is():
+    rows = [candle(2), candle(3, closed=False), candle(4)]
+    claims = on_grid(CANDLES, "1s", Spans.of((2 * SECOND, 5 * SECOND)), rows, 100 * SECOND, 0, "p")
+    assert said(claims, SECOND) == [(2, 3, "held", "A"), (4, 5, "held", "A")]
 
 
 def test_live_candles_are_held_where_they_were_called_closed():

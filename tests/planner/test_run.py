@@ -312,6 +312,19 @@ def test_rows_of_the_store_are_there_for_what_is_made_of_them_however_the_plan_i
         assert lies(desk, dataset_of(candles("counting", 0, 1, "trades"))) == []
 
 
+def test_rows_that_came_besides_are_not_taken_for_all_there_are():
+    """The store holds a second of two trades; a question about the time before it happens to bring the first of them.
+
+    What is made of the second's trades needs both, though both are held.
+    """
+    desk = Desk(Venue(Truth([(996, 100, 0), (997, 130, 0), *steady(4, 10, 600, 998)])))
+    desk.ask(trades("older", 0, 1_000))
+    desk.ask(trades("older", -61, 0), candles("older", -61, 0, "trades"))
+    desk.ask(trades("older", -90, -61), candles("older", -90, 1_000, "trades"))
+    assert [row.trades for row in desk.store.read(dataset_of(candles("older", 0, 1, "trades")), 0, 1 << 62)] == [6]
+    assert lies(desk, dataset_of(candles("older", 0, 1, "trades"))) == []
+
+
 def test_an_answer_that_serves_two_is_as_old_as_it_is_for_both():
     """A second reader of a page that came long before: what ran then has not closed since, in that answer."""
 

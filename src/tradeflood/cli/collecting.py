@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import click
 from tradeflood.cli.main import DONE, FAILED, code_of, complain, stop_on_signals
 from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
 from tradeflood.cli.progress import Progress
-from tradeflood.config import STORE, load_config
+from tradeflood.config import STORE
 from tradeflood.coverage import Frame
 from tradeflood.errors import UsageError
 from tradeflood.models import Model
@@ -35,7 +37,9 @@ async def collect_job(
     if out == "parquet" and path is None and sys.stdout.isatty():
         raise UsageError("parquet is binary: name a --file, or send the output elsewhere")
     queries = [Query(wanted, name, start=start, end=end, **words) for name in market]
-    async with Flood(config) as flood:
+    session = Flood(config)
+    session.check(*queries)  # before a store is opened
+    async with session as flood:
         if out == "store":
             await asyncio.to_thread(flood.open_store)
         if offline:
@@ -59,7 +63,8 @@ def _show(frame: Frame[Any], out: str, path: str | None) -> None:
     if out == "table":
         print_frame(frame)
     elif out == "parquet":
-        write_parquet(frame.to_arrow(), path or sys.stdout.buffer)
+        with _writing(path):
+            write_parquet(frame.to_arrow(), path or sys.stdout.buffer)
     elif out == "csv":
         _write(frame_csv(frame), path)
     elif out == "json":
@@ -75,10 +80,19 @@ def _write(text: str, path: str | None) -> None:
     if path is None:
         sys.stdout.write(text)
         return
-    try:
+    with _writing(path):
         Path(path).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _writing(path: str | None) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UsageError(f"--file {path}: cannot be written: {error.strerror}") from error
+        if path is None:
+            raise
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise UsageError(f"--file {path}: cannot be written: {why}") from error
 
 
 async def plan_of(
@@ -87,8 +101,11 @@ async def plan_of(
     """The plan, looked at while the store is open, so that what it holds is subtracted."""
     load()
     wanted = Model.named(model)
-    async with Flood(config) as flood:
-        made = flood.plan(*(Query(wanted, name, start=start, end=end, **words) for name in market))
+    queries = [Query(wanted, name, start=start, end=end, **words) for name in market]
+    session = Flood(config)
+    session.check(*queries)
+    async with session as flood:
+        made = flood.plan(*queries)
         made.explain()
         return made
 
@@ -103,7 +120,9 @@ async def stream_job(
     stop = asyncio.Event()
     stop_on_signals(asyncio.get_running_loop(), stop)
     kept: list[Any] = []
-    async with Flood(load_config(config)) as flood:
+    session = Flood(config)
+    session.check_live(*(Query(wanted, name, **words) for name in market))
+    async with session as flood:
         keeper = Keeper(flood.venues, await asyncio.to_thread(flood.open_store)) if out == "store" else None
         rows = flood.stream(wanted, *market, **words)
         ender = asyncio.create_task(_end(stop, length))

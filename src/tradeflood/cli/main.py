@@ -46,6 +46,7 @@ def main(args: list[str] | None = None) -> None:
 def _code(args: list[str] | None) -> int:
     try:
         code = app.main(args, standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         return 130
     except click.ClickException as error:
@@ -57,9 +58,18 @@ def _code(args: list[str] | None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return _unread()
+    except SystemExit as end:
+        if end.code == FAILED:  # so click and rich end where nobody reads any more, and nobody else does
+            return _unread()
+        raise
     return code if isinstance(code, int) else DONE
+
+
+def _unread() -> int:
+    """The reader of standard output left, as `head` does: that is no error, and nothing more is written there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
 
 
 def _warned(message: Warning | str, *_: object, **__: object) -> None:
@@ -148,10 +158,13 @@ def markets(venue: str, *, config: str | None, as_json: bool) -> None:
     from tradeflood.cli.output import frame_json, print_json, print_table
     from tradeflood.models import Market
     from tradeflood.models.forms import to_json
+    from tradeflood.planner import Query
     from tradeflood.runner.flood import Flood
 
     async def work() -> Any:
-        async with Flood(config) as flood:
+        session = Flood(config)
+        session.check(Query(Market, f"{venue}:*"))
+        async with session as flood:
             return await flood.collect(Market, f"{venue}:*")
 
     frame = wait_for(work())

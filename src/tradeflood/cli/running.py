@@ -45,8 +45,9 @@ async def run_job(config: Config, *, replay: bool, duration: int | None, as_json
             duration = REPLAY_TIME if duration is None else duration
         else:
             config = evolve(config, store=config.store or STORE)
-        flood = await stack.enter_async_context(Flood(config))
-        runner = Runner(flood)
+        flood = Flood(config)
+        runner = Runner(flood)  # which looks at what is wanted, before a store is opened
+        await stack.enter_async_context(flood)
         length = f"for {duration / SECOND:g} s" if duration else "until it is stopped (Ctrl-C)"
         where = "a simulated market" if replay else "the venues"
         click.echo(f"collecting from {where} into {config.store} {length}", err=True)

@@ -28,8 +28,10 @@ def on_grid(
     grid = interval(text)
     time = dataset.model.time or ""
     settle = clock - grid.floor(clock - settle)  # a candle is settled as a whole or not at all
-    final = [row for row in rows if getattr(row, "closed", True) is not False and getattr(row, time) < clock - settle]
-    for start, end in covered:
+    rows = [row for row in rows if getattr(row, time) < clock - settle]
+    final = [row for row in rows if getattr(row, "closed", True) is not False]
+    running = [getattr(row, time) for row in rows if getattr(row, "closed", True) is False]  # the venue is behind
+    for start, end in covered - Spans.of(*((opened, grid.next(opened)) for opened in running)):
         begin, finish = grid.ceil(start), grid.ceil(end)
         here = [row for row in final if begin <= getattr(row, time) < finish]
         at = begin

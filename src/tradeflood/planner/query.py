@@ -31,7 +31,7 @@ class Query(Generic[M]):
     def __init__(
         self, model: type[M], market: str, *, start: When | None = None, end: When | None = None, **variant: str
     ) -> None:
-        if not (isinstance(model, type) and issubclass(model, Model)):
+        if not (isinstance(model, type) and issubclass(model, Model) and model.key):
             raise UsageError(f"no model {model!r}; say tradeflood.Trade, tradeflood.Candle, …")
         venue, colon, pattern = market.partition(":") if isinstance(market, str) else ("", "", "")
         if not (venue and colon and pattern):

@@ -295,7 +295,7 @@ class Run:
             if work:
                 failures += work.failures
                 rows = [m for m in work.models.values() if fnmatchcase(m.market, query.pattern)]  # type: ignore[attr-defined]
-                if not rows and not failures and not query.is_pattern:
+                if not rows and not failures:
                     failures.append(_unlisted(query))
             return Frame(Market, ordered(Market, rows), Coverage({}), failures)
         for work in self.parts(query):

@@ -106,7 +106,10 @@ class Clock:
         *,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.speed = Fraction(str(speed))
+        try:
+            self.speed = Fraction(str(speed))
+        except (ValueError, ZeroDivisionError):
+            self.speed = Fraction(0)
         if self.speed <= 0:
             raise UsageError(f"a clock cannot run at speed {speed}; give a number above nought")
         self.start = time.time_ns() if start is None else start

@@ -28,7 +28,10 @@ def collect(
     """
 
     async def work() -> Frame[M]:
-        async with Flood() as flood:
+        session = Flood()
+        if not offline:
+            session.check(*(Query(model, market, start=start, end=end, **variant) for market in markets))
+        async with session as flood:
             return await flood.collect(model, *markets, start=start, end=end, offline=offline, strict=strict, **variant)
 
     return run_sync(work)

@@ -69,6 +69,8 @@ class Flood:
         self._store: Store | None = None
 
     async def __aenter__(self) -> Self:
+        if self.recorder is not None:
+            self.recorder.open()
         if self.config.store is not None:
             await asyncio.to_thread(self.open_store)
         return self
@@ -132,6 +134,28 @@ class Flood:
         if not frame and frame.failures:
             raise frame.failures[0].error
         return frame
+
+    def check(self, *queries: Query[Any]) -> None:
+        """Nothing, where every query can be asked here; it needs neither the session to be entered nor the network.
+
+        Raises UsageError for a venue that is not there, and for what it does not offer.
+        """
+        for query in queries:
+            connector = self.venues.connector(query.venue)
+            self.venues.registry.binding(type(connector), query.model, query.variant)
+            if not (query.is_pattern or connector.symbols.listed):
+                connector.symbols.spell(query.pattern)
+
+    def check_live(self, *queries: Query[Any]) -> None:
+        """Nothing, where every query can be streamed.
+
+        Raises UsageError as `check` does, and where the venue has nothing live of it.
+        """
+        self.check(*queries)
+        for query in queries:
+            connector = self.venues.connector(query.venue)
+            if not self.venues.registry.binding(type(connector), query.model, query.variant).has_live():
+                raise UsageError(f"{query.venue} has no live {' '.join([query.model.name(), *query.variant])}")
 
     def plan(self, *queries: Query[Any]) -> Plan:
         """The plan of some queries; nothing is asked yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -90,11 +91,7 @@ class Runner:
 
     def __init__(self, flood: Flood) -> None:
         self._flood, self._clock = flood, flood.clock
-        self._wants = [
-            (Query(Model.named(want.model), market, **want.variant), want.history)
-            for want in flood.config.collect or known_defaults(flood)
-            for market in want.markets
-        ]
+        self._wants = list(_wants(flood))
         self._targets: dict[Dataset, Target] = {}
         self._lists: dict[Query[Any], int] = {}
         self._backlogs: dict[Dataset, Backlog] = {}
@@ -281,6 +278,22 @@ class Runner:
             if summary.dataset in self._targets
         ]  # fmt: skip
         return Report(collected, list(self._failures), began, self._clock.now())
+
+
+def _wants(flood: Flood) -> Iterator[tuple[Query[Any], str | None]]:
+    """What is configured, as queries with their history.
+
+    Raises UsageError that names the entry which cannot be collected.
+    """
+    for number, want in enumerate(flood.config.collect or known_defaults(flood)):
+        try:
+            queries = [Query(Model.named(want.model), market, **want.variant) for market in want.markets]
+            flood.check(*queries)
+            if not queries:
+                raise UsageError("no markets; name some, such as binance:BTC/USDT")
+        except UsageError as error:
+            raise UsageError(f"collect[{number}]: {error}") from error
+        yield from ((query, want.history) for query in queries)
 
 
 def known_defaults(flood: Flood) -> list[Collect]:

@@ -28,12 +28,19 @@ class Recorder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._encode = msgspec.json.Encoder().encode
+        self._files: dict[tuple[str, str], BinaryIO] = {}
+
+    def open(self) -> None:
+        """Make the folder.
+
+        Raises UsageError where that cannot be.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"cannot record into {folder}: {error.strerror}; name a folder that can be written") from error
-        self._encode = msgspec.json.Encoder().encode
-        self._files: dict[tuple[str, str], BinaryIO] = {}
+            text = f"cannot record into {self.folder}: {error.strerror}; name a folder that can be written"
+            raise UsageError(text) from error
 
     def rest(self, call: Call, reply: Reply) -> None:
         """Keep an answer."""
@@ -66,7 +73,7 @@ class Recorder:
         file = self._files.get((venue, name))
         if file is None:
             folder = self.folder / venue
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             file = self._files[venue, name] = (folder / f"{name}-{at}.jsonl").open("ab")
         file.write(self._encode(line) + b"\n")
 
