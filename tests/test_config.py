@@ -92,7 +92,9 @@ def test_the_environment_wins(monkeypatch):
     monkeypatch.setenv("TRADEFLOOD_RECORD", "")
     config = load_config()
     assert (config.store, config.record) == ("memory://", "recordings")
-    assert config.venues["binance"] == Settings("http://elsewhere:1", "ws://127.0.0.1:9001", {"weight": 1200}, {"streams": 10})
+    assert config.venues["binance"] == Settings(
+        "http://elsewhere:1", "ws://127.0.0.1:9001", {"weight": 1200}, {"streams": 10}
+    )
     assert config.venues["okx"] == Settings(feed_url="ws://elsewhere:2")
 
 
@@ -110,17 +112,35 @@ WRONG = [
     ("[collect]\nmodel = 'trade'", "tradeflood.toml: collect: must be a list"),
     ("[[collect]]\nmodel = 'trade'", "tradeflood.toml: collect[0]: the key 'markets' is missing"),
     ("[[collect]]\nmarkets = []", "tradeflood.toml: collect[0]: the key 'model' is missing"),
-    ("[[collect]]\nmodel = 'trade'\nmarkets = 'binance:*'", "tradeflood.toml: collect[0].markets: must be a list, not 'binance:*'"),
+    (
+        "[[collect]]\nmodel = 'trade'\nmarkets = 'binance:*'",
+        "tradeflood.toml: collect[0].markets: must be a list, not 'binance:*'",
+    ),
     ("[[collect]]\nmodel = 'trade'\nmarkets = ['a', 5]", "tradeflood.toml: collect[0].markets[1]: must be text, not 5"),
     ("[[collect]]\nmodel = 1\nmarkets = []", "tradeflood.toml: collect[0].model: must be text, not 1"),
-    ("[[collect]]\nmodel = 'a'\nmarkets = []\nkinds = 1", "tradeflood.toml: collect[0]: no key 'kinds'; there are model, markets"),
-    ("[[collect]]\nmodel = 'a'\nmarkets = []\nhistory = '1x'", "tradeflood.toml: collect[0].history: not a duration: '1x'"),
+    (
+        "[[collect]]\nmodel = 'a'\nmarkets = []\nkinds = 1",
+        "tradeflood.toml: collect[0]: no key 'kinds'; there are model, markets",
+    ),
+    (
+        "[[collect]]\nmodel = 'a'\nmarkets = []\nhistory = '1x'",
+        "tradeflood.toml: collect[0].history: not a duration: '1x'",
+    ),
     ("venues = 1", "tradeflood.toml: venues: must be a table, not 1"),
     ("[venues]\nbinance = 1", "tradeflood.toml: venues.binance: must be a table, not 1"),
-    ("[venues.binance]\nurl = 'x'", "tradeflood.toml: venues.binance: no key 'url'; there are rest_url, feed_url, limits, feed"),
+    (
+        "[venues.binance]\nurl = 'x'",
+        "tradeflood.toml: venues.binance: no key 'url'; there are rest_url, feed_url, limits, feed",
+    ),
     ("[venues.binance]\nrest_url = 1", "tradeflood.toml: venues.binance.rest_url: must be text, not 1"),
-    ("[venues.binance]\nlimits = { weight = 'x' }", "tradeflood.toml: venues.binance.limits.weight: must be a whole number"),
-    ("[venues.binance]\nlimits = { weight = true }", "tradeflood.toml: venues.binance.limits.weight: must be a whole number"),
+    (
+        "[venues.binance]\nlimits = { weight = 'x' }",
+        "tradeflood.toml: venues.binance.limits.weight: must be a whole number",
+    ),
+    (
+        "[venues.binance]\nlimits = { weight = true }",
+        "tradeflood.toml: venues.binance.limits.weight: must be a whole number",
+    ),
     ("[proxies]\npaged = 'http://x'", "tradeflood.toml: proxies.paged: must be a list"),
     ("[proxies]\npaged = [1]", "tradeflood.toml: proxies.paged[0]: must be text, not 1"),
 ]
@@ -156,13 +176,19 @@ UNKNOWN = [
     ("[venues.binance]\nrest_url = 'x'", "venues.binance.rest_url: no URL 'x'; write scheme, host and port"),
     ("[venues.binance]\nrest_url = 'ftp://x'", "venues.binance.rest_url: no URL 'ftp://x'"),
     ("[venues.binance]\nrest_url = 'http://x:99999999'", "venues.binance.rest_url: no URL"),
-    ("[venues.binance]\nfeed_url = 'http://x'", "venues.binance.feed_url: no URL 'http://x'; write scheme, host and port, such as ws://"),
+    (
+        "[venues.binance]\nfeed_url = 'http://x'",
+        "venues.binance.feed_url: no URL 'http://x'; write scheme, host and port, such as ws://",
+    ),
     ("[venues.binance]\nlimits = { wieght = 5 }", "venues.binance.limits: no budget 'wieght'; there are weight"),
     ("[venues.binance]\nlimits = { weight = 0 }", "venues.binance.limits.weight: must be at least 1, not 0"),
     ("[venues.binance]\nfeed = { steams = 5 }", "venues.binance.feed: no setting 'steams'; there are "),
     ("[venues.binance]\nfeed = { streams = 'x' }", "venues.binance.feed.streams: must be a whole number, not 'x'"),
     ("[venues.binance]\nfeed = { streams = 0 }", "venues.binance.feed.streams: must be at least 1, not 0"),
-    ("[venues.binance]\nfeed = { messages = 5 }", "venues.binance.feed.messages: must be [how many, in how many ns], not 5"),
+    (
+        "[venues.binance]\nfeed = { messages = 5 }",
+        "venues.binance.feed.messages: must be [how many, in how many ns], not 5",
+    ),
     ("[venues.binance]\nfeed = { url = 'x' }", "venues.binance.feed: no setting 'url'"),
     ("[proxies]\nrset = ['http://x']", "proxies: no kind of turn 'rset'; there are rest, paged, poll, feed"),
     ("[proxies]\nrest = ['x']", "proxies.rest: no exit 'x'; write http://host:port or socks5://host:port"),
@@ -183,7 +209,10 @@ WANTS = [
     ("model = 'trade'\nmarkets = ['binance:BTC/USDT', 'nowhere:BTC/USDT']", "collect[0]: no venue 'nowhere'"),
     ("model = 'trade'\nmarkets = ['binance:BTCUSDT']", "collect[0]: no market 'BTCUSDT'; write it BASE/QUOTE"),
     ("model = 'candle'\nmarkets = ['binance:BTC/USDT']", "collect[0]: candle: say interval="),
-    ("model = 'candle'\ninterval = '7m'\nmarkets = ['binance:BTC/USDT']", "collect[0]: binance candle: no interval '7m'"),
+    (
+        "model = 'candle'\ninterval = '7m'\nmarkets = ['binance:BTC/USDT']",
+        "collect[0]: binance candle: no interval '7m'",
+    ),
     ("model = 'trade'\nkind = 'cooked'\nmarkets = ['binance:BTC/USDT']", "collect[0]: trade: no kind 'cooked'"),
     ("model = 'trade'\ninterval = '1m'\nmarkets = ['binance:BTC/USDT']", "collect[0]: trade: no option 'interval'"),
 ]

@@ -1,10 +1,10 @@
 """Say what market data you want; get it with the fewest requests, and be told how complete it is.
 
-    import tradeflood as tf
+import tradeflood as tf
 
-    candles = tf.collect(tf.Candle, "binance:BTC/USDT", interval="1m", start="2024-01-01", end="2024-01-02")
-    candles.to_polars()
-    print(candles.coverage)
+candles = tf.collect(tf.Candle, "binance:BTC/USDT", interval="1m", start="2024-01-01", end="2024-01-02")
+candles.to_polars()
+print(candles.coverage)
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import cattrs
-from attrs import define, evolve, field, fields_dict
+from attrs import define, evolve, field, fields_dict, has
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
 from tradeflood.errors import UsageError
@@ -174,6 +174,8 @@ class _PlacedError(Exception):
 
 
 def _placed(converter: cattrs.Converter, value: Any, of: Any, path: str) -> Any:
+    if has(of) and not isinstance(value, Mapping):
+        raise _PlacedError(path, f"must be a table, not {value!r}")
     try:
         return value if of is Any else converter.structure(value, of)
     except Exception as error:
@@ -196,5 +198,5 @@ def _first(error: BaseException) -> tuple[str, str]:
         known = ", ".join(fields_dict(error.cl))
         return path, f"no key {', '.join(repr(name) for name in sorted(error.extra_fields))}; there are {known}"
     if isinstance(error, KeyError):
-        return path, f"the key {error.args[0]!r} is missing"
+        return path.removesuffix(name := str(error.args[0])).rstrip("."), f"the key {name!r} is missing"
     return path, str(error)

@@ -14,9 +14,7 @@ KLINES, OLD, AGG, INFO = (
 
 
 def candles(market, first, last, interval="1m"):
-    return Query(
-        Candle, market, interval=interval, start=iso(START + minutes(first)), end=iso(START + minutes(last))
-    )
+    return Query(Candle, market, interval=interval, start=iso(START + minutes(first)), end=iso(START + minutes(last)))
 
 
 def trades(market, first, last, **kind):
@@ -50,7 +48,11 @@ def test_a_hundred_markets_with_a_wildcard_take_the_lower_bound(go, answers):
 
 def test_explain_shows_what_is_merged_and_saved(venues, go):
     """Two overlapping queries and one inside both: asked 2 + 2 + 1, merged into 3; what the store holds is dropped."""
-    queries = [candles("binance:A1/USDT", 0, 2000), candles("binance:A1/USDT", 500, 2500), candles("binance:A1/USDT", 700, 800)]
+    queries = [
+        candles("binance:A1/USDT", 0, 2000),
+        candles("binance:A1/USDT", 500, 2500),
+        candles("binance:A1/USDT", 700, 800),
+    ]
     told = Plan(queries, venues, at=START + minutes(10_000)).explain()
     assert (told.asked, told.merged, told.dropped, told.left) == (5, 2, 0, 3)
 
@@ -85,15 +87,22 @@ def test_raw_and_merged_trades_share_the_look_ups(go, answers):
 
 def test_tickers_are_fused_and_everyone_gets_his_own(go, answers):
     """A hundred tickers are one request, and no market gets another's row."""
-    day = dict.fromkeys(("lastPrice", "bidPrice", "askPrice", "openPrice", "highPrice", "lowPrice", "volume", "quoteVolume"), "1")
+    day = dict.fromkeys(
+        ("lastPrice", "bidPrice", "askPrice", "openPrice", "highPrice", "lowPrice", "volume", "quoteVolume"), "1"
+    )
     import msgspec
 
     answers.rules.append(
-        lambda path, params: msgspec.json.encode(
-            [{"symbol": name, "closeTime": 1, "lastId": 5, "count": 2, **day} for name in msgspec.json.decode(params["symbols"])]
+        lambda path, params: (
+            msgspec.json.encode(
+                [
+                    {"symbol": name, "closeTime": 1, "lastId": 5, "count": 2, **day}
+                    for name in msgspec.json.decode(params["symbols"])
+                ]
+            )
+            if path.endswith("24hr")
+            else None
         )
-        if path.endswith("24hr")
-        else None
     )
     queries = [Query(Ticker, f"binance:A{number}/USDT") for number in range(100)]
     run = go(*queries)

@@ -18,7 +18,9 @@ WHEN = {"start": iso(START), "end": iso(START + minutes(1_500))}
 def plan(venues):
     candles = Query(Candle, "binance:A1/USDT", interval="1m", **WHEN)
     part = Query(Candle, "binance:A1/USDT", interval="1m", start=iso(START + minutes(5)), end=iso(START + minutes(7)))
-    return Plan([candles, part, Query(Trade, "binance:A2/USDT", kind="merged", **WHEN)], venues, at=START + minutes(9_000))
+    return Plan(
+        [candles, part, Query(Trade, "binance:A2/USDT", kind="merged", **WHEN)], venues, at=START + minutes(9_000)
+    )
 
 
 def test_the_graph_leads_from_queries_over_datasets_to_requests(plan):

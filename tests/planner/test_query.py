@@ -85,7 +85,10 @@ def test_a_pattern_is_told_from_a_name(market):
         (lambda: Query(Trade, "binance:"), "no market 'binance:'"),
         (lambda: Query(Trade, ":BTC/USDT"), "no market ':BTC/USDT'"),
         (lambda: Query(Trade, None), "no market None"),
-        (lambda: Query(Trade, "binance:BTC/USDT", interval="1m"), "trade: no option 'interval'; there are start, end, kind"),
+        (
+            lambda: Query(Trade, "binance:BTC/USDT", interval="1m"),
+            "trade: no option 'interval'; there are start, end, kind",
+        ),
         (lambda: Query(Trade, "binance:BTC/USDT", kind="fresh"), "no kind 'fresh'; there are raw, merged"),
         (lambda: Query(Candle, "binance:BTC/USDT"), "candle: say interval="),
         (lambda: query(interval="1x"), "no interval '1x'"),

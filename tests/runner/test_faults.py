@@ -375,7 +375,7 @@ def test_a_status_that_nobody_knows_is_passed_on_and_not_streamed():
 def test_tickers_whose_answer_lacks_one_of_them_deliver_the_others():
     def rule(call):
         names = msgspec.json.decode(params_of(call)["symbols"])
-        number = {key: "1" for key in "lastPrice bidPrice askPrice openPrice highPrice lowPrice volume quoteVolume".split()}
+        number = dict.fromkeys("lastPrice bidPrice askPrice openPrice highPrice lowPrice volume quoteVolume".split(), "1")
         return [{"symbol": name, **number, "closeTime": 1, "lastId": 1, "count": 1} for name in names if name != "BUSDT"]
 
     frames = Venue(rule=rule).run(*(Query(Ticker, f"binance:{base}/USDT") for base in "ABC"))
@@ -395,7 +395,7 @@ def test_a_lagging_replica_is_not_an_empty_market():
     newest = max(row.venue_time for row in frame)
     assert newest <= NOW - 30 * SECOND
     missing = [row.venue_time for row in whole if row.venue_time > newest]
-    ((dataset, parts),) = frame.coverage.parts.items()
+    (parts,) = frame.coverage.parts.values()
     firm = [part for part in parts if part.state is State.HELD and part.grade and part.grade.value in "AB"]
     assert not [time for time in missing if any(part.start <= time < part.end for part in firm)]
 
@@ -428,7 +428,7 @@ def test_a_clamped_limit_is_not_the_end(clamp):
 
 @pytest.fixture
 def scope():
-    from tradeflood import plugins  # noqa: PLC0415
+    from tradeflood import plugins
 
     plugins.load()
     with registry.scope() as inside:
@@ -609,8 +609,8 @@ def test_a_binding_may_bear_the_failure_of_a_turn(scope):
 
 def test_a_cancelled_run_leaves_nothing_half_counted():
     """What was under way is put back, and can be taken again."""
-    from tradeflood.planner import Run  # noqa: PLC0415
-    from tradeflood.runner.execute import carry_out  # noqa: PLC0415
+    from tradeflood.planner import Run
+    from tradeflood.runner.execute import carry_out
 
     venue = Venue("slow=1000")
 

@@ -118,10 +118,10 @@ def test_a_pause_stops_one_exit_and_one_venue():
     clock = FakeClock()
     limiter = Limiter(clock)
     limiter.pause(call(), clock.now() + 30 * SECOND)
-    passed = dict(
-        (asked.exit.proxy or asked.venue, at - clock.start)
+    passed = {
+        asked.exit.proxy or asked.venue: at - clock.start
         for at, asked in spend([call(), call(leave=OTHER), call(venue="elsewhere")], clock, limiter)
-    )
+    }
     assert passed == {"somewhere": 30 * SECOND, OTHER.proxy: 0, "elsewhere": 0}
 
 

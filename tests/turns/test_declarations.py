@@ -138,7 +138,6 @@ def test_settings_move_a_venue_and_change_its_figures(venue):
 # ---------------------------------------------------------------- bindings
 
 
-
 def test_a_binding_is_found_by_connector_model_and_variant(venue):
     class Trades(Binding[Trade], connector=venue, kind="raw"):
         pass
@@ -273,9 +272,7 @@ def test_a_turn_is_a_value(venue):
     assert venue.numbers.__doc__ == "Some numbers."
 
 
-@pytest.mark.parametrize(
-    ("args", "named"), [((), {}), (("AB", 1, 2), {}), (("AB",), {"most": 3}), ((), {"least": 3})]
-)
+@pytest.mark.parametrize(("args", "named"), [((), {}), (("AB", 1, 2), {}), (("AB",), {"most": 3}), ((), {"least": 3})])
 def test_a_turn_refuses_arguments_that_it_does_not_take(venue, args, named):
     with pytest.raises(TypeError, match="numbers"):
         venue().numbers(*args, **named)

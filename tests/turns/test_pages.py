@@ -80,7 +80,12 @@ def test_rows_before_the_page_are_no_reason_to_go_on():
 # ---------------------------------------------------------------- the newest rows
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=30).map(sorted), st.integers(1, 8), st.integers(-5, 40), st.integers(1, 40))
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=30).map(sorted),
+    st.integers(1, 8),
+    st.integers(-5, 40),
+    st.integers(1, 40),
+)
 def test_the_newest_rows_never_settle_a_moment_of_which_a_row_is_unseen(times, shown, start, wide):
     """Of all rows the last few are shown: what is covered holds none that is not."""
     seen = times[-shown:]

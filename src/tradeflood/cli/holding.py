@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import click
 
@@ -14,12 +13,13 @@ from tradeflood.coverage import Coverage, Stretch, stretches
 from tradeflood.errors import UsageError
 from tradeflood.models.time import iso
 from tradeflood.plugins import load
-from tradeflood.store import Store, open_store
+from tradeflood.store import open_existing, open_store
 
 
 def show_coverage(markets: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
     """Print the coverage of the datasets whose market matches; of all without a pattern."""
-    with _opened(config) as store:
+    load()
+    with open_existing(load_config(config).store or STORE) as store:
         summaries = {summary.dataset: summary for summary in store.summary()}
         chosen = [
             dataset
@@ -58,15 +58,3 @@ def migrate_store(config: str | None, *, as_json: bool) -> None:
         print_json({"store": url, "migrations": done})
     else:
         click.echo("\n".join(done) if done else f"{url} is up to date")
-
-
-def _opened(config: str | None) -> Store:
-    """The configured store; a store that is not there is a mistake here, and is not made."""
-    url = load_config(config).store or STORE
-    load()
-    scheme, _, path = url.partition("://")
-    if scheme == "chdb" and not Path(path).exists():
-        raise UsageError(f"there is no store {url}; collect something first, or name another with TRADEFLOOD_STORE")
-    store = open_store(url)
-    store.migrate()
-    return store

@@ -104,12 +104,20 @@ def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
 @app.command()
 @click.argument("config_file", required=False, metavar="[CONFIG]")
 @click.option("--replay", is_flag=True, help="Collect from a simulated market on this machine; no network is needed.")
-@click.option("--for", "duration", metavar="TIME", help="Stop after so long, such as 60s (with --replay: 60s unless told).")
+@click.option(
+    "--for", "duration", metavar="TIME", help="Stop after so long, such as 60s (with --replay: 60s unless told)."
+)
 @click.option("--record", metavar="DIR", help="Keep every frame and body; `tradeflood replay DIR` serves them again.")
 @config_option
 @json_option
 def run(
-    config_file: str | None, *, replay: bool, duration: str | None, record: str | None, config: str | None, as_json: bool
+    config_file: str | None,
+    *,
+    replay: bool,
+    duration: str | None,
+    record: str | None,
+    config: str | None,
+    as_json: bool,
 ) -> int:
     """Collect into the store what is configured: live, and back to where its history begins.
 
@@ -193,7 +201,15 @@ def plugins(*, as_json: bool, config: str | None) -> None:
     print_table(
         ["plug-in", "version", "venues", "models", "bindings", "hooks", "error"],
         [
-            [p.name, p.version, ", ".join(p.venues), ", ".join(p.models), ", ".join(p.bindings), ", ".join(p.hooks), p.error]
+            [
+                p.name,
+                p.version,
+                ", ".join(p.venues),
+                ", ".join(p.models),
+                ", ".join(p.bindings),
+                ", ".join(p.hooks),
+                p.error,
+            ]
             for p in found
         ],
     )
@@ -262,7 +278,9 @@ def plan(
 @click.argument("market", nargs=-1, required=True)
 @variant_options
 @click.option("--for", "duration", metavar="TIME", help="Stop after so long, such as 10s.")
-@click.option("--out", type=click.Choice(["table", "csv", "json", "store"]), default="table", help="How (default: table).")
+@click.option(
+    "--out", type=click.Choice(["table", "csv", "json", "store"]), default="table", help="How (default: table)."
+)
 @config_option
 @json_option
 def stream(
@@ -306,10 +324,14 @@ def migrate(*, config: str | None, as_json: bool) -> None:
 @app.command()
 @click.argument("folder", required=False, metavar="[DIR]")
 @click.option("--simulate", is_flag=True, help="Serve the simulated market (the default without DIR).")
-@click.option("--port", type=click.IntRange(0, 65535), default=9001, show_default=True, help="Of the first venue; 0: any free.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=9001, show_default=True, help="Of the first venue; 0: any free."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the simulated market and of the faults.")
 @click.option("--speed", default="1", show_default=True, metavar="X", help="Venue time per real time.")
-@click.option("--fault", multiple=True, metavar="FAULT", help="A fault to play, such as 429=2@binance#3; see the manual.")
+@click.option(
+    "--fault", multiple=True, metavar="FAULT", help="A fault to play, such as 429=2@binance#3; see the manual."
+)
 @click.option("--venue", "only", multiple=True, metavar="VENUE", help="Serve only this venue; may be repeated.")
 @click.option("--for", "duration", metavar="TIME", help="Stop after so long.")
 @config_option

@@ -13,15 +13,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 def config_option(command: F) -> F:
     """`--config`, on every command."""
     return click.option(
-        "--config", "config", type=click.Path(), metavar="FILE", help="Configuration file (default: ./tradeflood.toml, if it exists)."
+        "--config",
+        "config",
+        type=click.Path(),
+        metavar="FILE",
+        help="Configuration file (default: ./tradeflood.toml, if it exists).",
     )(command)
 
 
 def json_option(command: F) -> F:
     """`--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output, nothing else.")(
-        command
-    )
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output, nothing else."
+    )(command)
 
 
 def variant_options(command: F) -> F:
@@ -30,7 +34,9 @@ def variant_options(command: F) -> F:
         click.option("--origin", help="Of candles: venue (default) or trades."),
         click.option("--kind", help="Of trades: raw (default) or merged."),
         click.option("--interval", help="Of candles: 1s, 1m, 1h, 1d, 1d@+08:00, …"),
-        click.option("--variant", "more", multiple=True, metavar="NAME=VALUE", help="Of other models: a part of their key."),
+        click.option(
+            "--variant", "more", multiple=True, metavar="NAME=VALUE", help="Of other models: a part of their key."
+        ),
     ):
         command = option(command)
     return command

@@ -100,7 +100,8 @@ def timeline(parts: Sequence[Stretch], start: int, end: int, width: int = 32) ->
         low, high = start + (end - start) * number // width, start + (end - start) * (number + 1) // width
         here = clipped(parts, low, high)
         seen = {
-            WEAK if part.state is State.HELD and not good_enough(part.grade, Grade.B) else MARKS[part.state] for part in here
+            WEAK if part.state is State.HELD and not good_enough(part.grade, Grade.B) else MARKS[part.state]
+            for part in here
         }
         if Spans.of((low, high)) - Spans.of(*((part.start, part.end) for part in here)):
             seen.add(UNKNOWN)

@@ -69,7 +69,9 @@ async def _pulse(runner: Runner) -> None:
         if runner.stream is not None:
             opened = sum(health.opened for health in runner.stream.health.values())
             acked = sum(len(health.acked) for health in runner.stream.health.values())
-            click.echo(f"{runner.stream.count} live rows so far, {acked} subscriptions on {opened} connections", err=True)
+            click.echo(
+                f"{runner.stream.count} live rows so far, {acked} subscriptions on {opened} connections", err=True
+            )
 
 
 def show(report: Report, config: Config, *, as_json: bool) -> None:

@@ -3,4 +3,17 @@
 from tradeflood.coverage.claims import Claim, Dataset, Grade, State, Stretch, clipped, digest_of, held, stretches
 from tradeflood.coverage.frame import Coverage, Failure, Frame
 
-__all__ = ["Claim", "Coverage", "Dataset", "Failure", "Frame", "Grade", "State", "Stretch", "clipped", "digest_of", "held", "stretches"]
+__all__ = [
+    "Claim",
+    "Coverage",
+    "Dataset",
+    "Failure",
+    "Frame",
+    "Grade",
+    "State",
+    "Stretch",
+    "clipped",
+    "digest_of",
+    "held",
+    "stretches",
+]

@@ -196,7 +196,9 @@ def over_range(
         yield from _empty(dataset, last, end, Grade.D, "answered, not bracketed", clock, settle, parser)
 
 
-def derived(dataset: Dataset, held: Spans, rows: Sequence[Model], why: str, grade: Grade, clock: int) -> Iterator[Claim]:
+def derived(
+    dataset: Dataset, held: Spans, rows: Sequence[Model], why: str, grade: Grade, clock: int
+) -> Iterator[Claim]:
     """The claims of rows that were made from other rows: no more than what those hold."""
     time = dataset.model.time or ""
     for start, end in held:

@@ -141,5 +141,3 @@ def _need(module: str) -> Any:
         return __import__(module)
     except ImportError as error:
         raise UsageError(f"{module} is not installed; install it with: pip install 'tradeflood[frames]'") from error
-
-

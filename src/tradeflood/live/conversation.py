@@ -1,6 +1,6 @@
 """A live conversation with a venue, without I/O: what is wanted and acknowledged, pacing, heartbeat, lifetime.
 
-    send(now) what to write · receive(frame, now) the rows in it · due(now) when to look again
+send(now) what to write · receive(frame, now) the rows in it · due(now) when to look again
 """
 
 from __future__ import annotations
@@ -68,6 +68,11 @@ class Conversation:
         if self._feed.lifetime is not None:
             moments.append(self.expires)  # type: ignore[arg-type]
         return min(moments, default=None)
+
+    @property
+    def has_more_to_say(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._outbox)
 
     @property
     def expires(self) -> int | None:

@@ -7,4 +7,17 @@ from tradeflood.models.market import Market
 from tradeflood.models.ticker import Ticker
 from tradeflood.models.trade import Trade
 
-__all__ = ["Candle", "Column", "Interval", "Kind", "Market", "Model", "Side", "Ticker", "Time", "Trade", "Variant", "interval"]
+__all__ = [
+    "Candle",
+    "Column",
+    "Interval",
+    "Kind",
+    "Market",
+    "Model",
+    "Side",
+    "Ticker",
+    "Time",
+    "Trade",
+    "Variant",
+    "interval",
+]

@@ -152,9 +152,7 @@ class Model:
 @cache
 def _variants(model: type[Model]) -> tuple[Variant, ...]:
     columns = {column.name: column for column in model.columns()}
-    return tuple(
-        Variant(name, columns[name].choices, model.defaults.get(name)) for name in model.key[2:-1]
-    )
+    return tuple(Variant(name, columns[name].choices, model.defaults.get(name)) for name in model.key[2:-1])
 
 
 @cache

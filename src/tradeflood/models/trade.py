@@ -11,9 +11,7 @@ from tradeflood.models.base import Model, Side, Time
 
 
 @define
-class Trade(
-    Model, key=("venue", "market", "kind", "trade_id"), time="venue_time", defaults={"kind": "raw"}
-):
+class Trade(Model, key=("venue", "market", "kind", "trade_id"), time="venue_time", defaults={"kind": "raw"}):
     """An execution at a venue; `merged` rows stand for one taker order and carry first and last raw id and count.
 
     `trade_id` is the venue's id as text, unique per market and kind; where a venue has none it is made of

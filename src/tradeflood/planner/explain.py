@@ -137,12 +137,16 @@ def _risks(run: Run, weights: Counter[tuple[str, str]], budgets: dict[tuple[str,
     out = []
     for key, lane in budgets.items():
         if weights[key] > _NEARLY * lane.limit:
-            out.append(f"{lane.venue}: weight {weights[key]} against {lane.limit} per {lane.per / SECOND:g} s ({lane.budget})")
+            out.append(
+                f"{lane.venue}: weight {weights[key]} against {lane.limit} per {lane.per / SECOND:g} s ({lane.budget})"
+            )
     soon = [node for node in run.nodes.values() if node.deadline != NEVER]
     for node in sorted(soon)[:1]:
         horizon = node.deadline - node.page.start
         if node.deadline - run.now < _SOON * horizon:
-            out.append(f"{node.key[0]}.{node.bound.spec.name}: the oldest page passes its horizon at {iso(node.deadline)}")
+            out.append(
+                f"{node.key[0]}.{node.bound.spec.name}: the oldest page passes its horizon at {iso(node.deadline)}"
+            )
     out += [
         f"{work.ask.dataset.label}: {iso(claim.start)} … {iso(claim.end)} is past the venue's horizon"
         for work in run.works.values()

@@ -78,9 +78,11 @@ class Plan:
 
     def explain(self) -> Explanation:
         """Requests asked, merged, dropped and left; weight per budget; duration; what waits; risks. Print it."""
-        return explanation(
-            self._looked, self.queries, lambda queries: Run(queries, self.venues, self.now)
-        )
+        return self._explained
+
+    @cached_property
+    def _explained(self) -> Explanation:
+        return explanation(self._looked, self.queries, lambda queries: Run(queries, self.venues, self.now))
 
     @property
     def graph(self) -> nx.DiGraph[Any]:

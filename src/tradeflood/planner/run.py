@@ -25,6 +25,7 @@ from tradeflood.models import Market, Model, interval
 from tradeflood.models.checks import exact
 from tradeflood.models.identity import number_equals
 from tradeflood.models.time import SECOND, iso
+from tradeflood.models.time import DAY
 from tradeflood.planner.query import Query
 from tradeflood.spans import EMPTY, Span, Spans
 from tradeflood.turns import (
@@ -52,6 +53,8 @@ FASTEST = 100_000
 
 WAITING, DONE, FAILED = range(3)
 NEVER = 1 << 63
+AHEAD = DAY
+"""How far a venue's clock may be ahead of ours: what lies later is not asked for, it cannot have happened."""
 
 
 class Held(Protocol):
@@ -383,6 +386,10 @@ class Run:
     def _bind(self, work: Work, ask: Ask, missing: Spans) -> None:
         connector = self.venues.connector(ask.venue)
         binding = self._binding(ask.venue, ask.model, ask.variant)
+        if missing and missing[-1][1] > self.now + AHEAD:
+            missing &= Spans.of((-NEVER, self.now + AHEAD))
+            if not missing:
+                return
         if binding.horizon is not None and missing:
             work.horizon = binding.horizon
             reach = Spans.of((self.now - binding.horizon, NEVER))

@@ -40,6 +40,7 @@ def collect(
 def plan(*queries: Query[Any]) -> Plan:
     """The merged plan of some queries. Look at it with `explain()`, then `run()` it."""
     flood = Flood()
+    flood.check(*queries)
 
     def run(made: Plan) -> Result:
         async def work() -> Result:
@@ -48,5 +49,12 @@ def plan(*queries: Query[Any]) -> Plan:
 
         return run_sync(work)
 
-    made = flood.plan(*queries)
-    return Plan(made.queries, made.venues, at=made.now, runner=run)
+    if flood.config.store is not None:
+        flood.open_store()
+    try:
+        made = flood.plan(*queries)
+        made = Plan(made.queries, made.venues, store=made.store, at=made.now, runner=run)
+        made.explain()  # while the store is open, so that what it holds is subtracted
+    finally:
+        flood.close_store()
+    return made

@@ -11,7 +11,7 @@ from attrs import frozen
 from tradeflood.errors import RateLimited, TradeFloodError, TransportError, Unavailable
 from tradeflood.models.time import MINUTE, MS
 from tradeflood.planner.run import Node, Run
-from tradeflood.transport import Call, Clock, Limiter, ProxyScheme, Transport, call_of
+from tradeflood.transport import Call, Clock, Kind, Limiter, ProxyScheme, Transport, call_of
 from tradeflood.turns import Reply
 from tradeflood.turns.turn import Lane
 
@@ -87,16 +87,17 @@ async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], N
         pump()
 
 
-async def ask(node: Node, network: Network) -> Reply:
-    """The venue's good answer to a request, after as many tries as patience allows.
+async def ask(node: Node, network: Network, kind: Kind | None = None) -> Reply:
+    """The venue's good answer to a request, after as many tries as patience allows. `kind` chooses the exit.
 
     Raises the venue's or the transport's error, with the request in it.
     """
     patience = network.patience
-    kind = "paged" if node.bound.spec.pages is not None else "rest"
+    if kind is None:
+        kind = "paged" if node.bound.spec.pages is not None else "rest"
     failed = waited = 0
     while True:
-        call = call_of(node.bound, node.request, kind, network.scheme.exit(kind))  # type: ignore[arg-type]
+        call = call_of(node.bound, node.request, kind, network.scheme.exit(kind))
         try:
             reply = await network.transport.send(call)
             _judge(node, call, reply, network.limiter)

@@ -20,7 +20,7 @@ from tradeflood.runner.line import Subscription
 from tradeflood.runner.stream import Stream, subscription
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.spans import EMPTY, Spans
-from tradeflood.store import Store, open_store
+from tradeflood.store import Store, open_existing, open_store
 from tradeflood.transport import (
     Clock,
     Direct,
@@ -141,6 +141,8 @@ class Flood:
         Raises UsageError for a venue that is not there, and for what it does not offer.
         """
         for query in queries:
+            if not isinstance(query, Query):
+                raise UsageError(f"a plan is made of queries, not {query!r}; write tradeflood.Query(…)")
             connector = self.venues.connector(query.venue)
             self.venues.registry.binding(type(connector), query.model, query.variant)
             if not (query.is_pattern or connector.symbols.listed):
@@ -177,7 +179,9 @@ class Flood:
         return run
 
     async def _offline(self, queries: Sequence[Query[Any]]) -> list[Frame[Any]]:
-        store = await asyncio.to_thread(self.open_store)
+        if self._store is None:
+            self._store = await asyncio.to_thread(open_existing, self.config.store or STORE)
+        store = self._store
         return [await asyncio.to_thread(held_frame, query, store) for query in queries]
 
     # ---------------------------------------------------------------- now

@@ -75,11 +75,12 @@ class Channel:
     """
 
     __slots__ = (
-        "_args", "_binding", "_bound", "_decode", "_known", "_known_until", "_ordinals", "_pure", "_recent", "freshness", "overlaps", "rows", "sub",
+        "_args", "_binding", "_bound", "_decode", "_known", "_known_until", "_ordinals", "_pure", "_recent", "freshness", "overlaps", "rows", "siblings", "sub",
     )  # fmt: skip
 
     def __init__(self, sub: Subscription, now: int) -> None:
         self.sub = sub
+        self.siblings: list[Channel] = []  # other models of the same topic
         self._pure, self._binding, self._args = sub.step.pure, sub.step.binding, sub.step.args
         self._bound = sub.step.turn.bound
         self._decode = msgspec.json.Decoder(self._bound.spec.reply).decode
@@ -286,10 +287,15 @@ class Line:
             else:
                 channel = self._channels.get(self._topic(frame))  # type: ignore[misc]
                 if channel is not None:
-                    channel.rows.append(self._row(frame))  # type: ignore[misc]
+                    row = self._row(frame)  # type: ignore[misc]
+                    channel.rows.append(row)
                     if not dirty:
                         self._soon(self._flush)
                     dirty[channel] = None
+                    if channel.siblings:
+                        for sibling in channel.siblings:
+                            sibling.rows.append(row)
+                            dirty[sibling] = None
                 return
         self._hear(data)
 
@@ -305,15 +311,15 @@ class Line:
             heard = self.conversation.receive(data, self._read_at)
             for event in heard:
                 channel = self._channels.get(event.topic)
-                if channel is not None:
-                    channel.add(event)
+                for each in (channel, *channel.siblings) if channel is not None else ():
+                    each.add(event)
                     if not self._dirty:
                         self._soon(self._flush)
-                    self._dirty[channel] = None
+                    self._dirty[each] = None
         except TradeFloodError as error:
             self._blame(error)
             return
-        if not heard:
+        if not heard or self.conversation.has_more_to_say:
             self._stirred.set()
 
     def _flush(self) -> None:

@@ -173,7 +173,9 @@ class Runner:
             end = now if settle else self._edge(target, have, now, suspects)
             missing = Spans.of((target.since, end)) - have
             portions += [(dataset, target.query(*span)) for span in backlog.portions(missing, now)]
-            self._behind |= backlog.is_behind(missing - Spans.of(*(q.spans.bounds for d, q in portions if d == dataset)), now)
+            self._behind |= backlog.is_behind(
+                missing - Spans.of(*(q.spans.bounds for d, q in portions if d == dataset)), now
+            )
         lists = [query for query, asked in self._lists.items() if asked + LIST_EVERY <= now]
         self._lists |= dict.fromkeys(lists, now)
         if not portions and not lists:
@@ -298,11 +300,7 @@ def _wants(flood: Flood) -> Iterator[tuple[Query[Any], str | None]]:
 
 def known_defaults(flood: Flood) -> list[Collect]:
     """The default wants, of the venues that are there."""
-    found = [
-        want for want in DEFAULT_COLLECT if want.venue in flood.venues.registry.connectors
-    ]
+    found = [want for want in DEFAULT_COLLECT if want.venue in flood.venues.registry.connectors]
     if not found:
         raise UsageError("nothing to collect; write a [[collect]] table into tradeflood.toml")
     return found
-
-

@@ -15,7 +15,8 @@ from tradeflood.models.checks import checked
 from tradeflood.models.identity import number_equals
 from tradeflood.models.time import HOUR, MS, SECOND
 from tradeflood.planner.run import Node
-from tradeflood.runner.execute import Network, ask as ask_venue
+from tradeflood.runner.execute import Network
+from tradeflood.runner.execute import ask as ask_venue
 from tradeflood.runner.line import Channel, Health, Line, Subscription, packed
 from tradeflood.transport.record import Recorder
 from tradeflood.turns import Ask, Connector, Page, Step
@@ -118,8 +119,7 @@ class Stream(Generic[M]):
                 self._start(self._poll(subs[0]))
                 continue
             group = _Group(subs, self._network.clock.now())
-            for sub in subs:
-                self._channels[sub.ask.dataset] = (group, group.channels[sub.topic or ""])
+            self._channels |= {channel.sub.ask.dataset: (group, channel) for channel in group.all_channels()}
             self._start(self._listen(group))
 
     def take(self) -> list[M]:
@@ -217,7 +217,7 @@ class Stream(Generic[M]):
             group.channels, group.path, group.connector, group.feed, self._network, self._health(group.connector.venue),
             self._give, self._connections, self._recorder, self._fast,
         )  # fmt: skip
-        for channel in group.channels.values():
+        for channel in group.all_channels():
             channel.replacing(self._network.clock.now())
         self._lines.add(line)
         try:
@@ -295,7 +295,7 @@ class Stream(Generic[M]):
             if new.acknowledged and all(c.overlaps for t, c in group.channels.items() if t not in told):
                 break
             await clock.sleep(50 * MS)
-        for channel in group.channels.values():
+        for channel in group.all_channels():
             channel.replaced()
 
     # ---------------------------------------------------------------- polling
@@ -312,7 +312,7 @@ class Stream(Generic[M]):
             request = bound.request(Page(0, began, symbols=turn.symbols), turn.args)
             node = Node(request.identity(sub.connector.venue), bound, request, Page(), 0)
             try:
-                reply = await ask_venue(node, self._network)
+                reply = await ask_venue(node, self._network, "poll")
                 rows = [checked(row) for row in sub.step.models(bound.decode(reply.body))]
             except TradeFloodError as error:
                 health.unreadable += isinstance(error, PayloadChanged)
@@ -321,10 +321,10 @@ class Stream(Generic[M]):
                 rows = number_equals(rows) if sub.numbered else rows
                 new = [row for row in rows if row.position not in seen]
                 for row in new:
-                    row.received_at = reply.received_at  # type: ignore[attr-defined]
+                    row.received_at = reply.received_at
                 seen = {row.position: began for row in rows} | {k: t for k, t in seen.items() if began - t < HOUR}
                 if new:
-                    self._give(new)  # type: ignore[arg-type]
+                    self._give(new)
             await clock.sleep(max(0, began + every - clock.now()))
 
 
@@ -336,11 +336,20 @@ class _Group:
         feed = self.connector.feed
         assert feed is not None
         self.feed = feed
-        self.channels = {sub.topic: Channel(sub, now) for sub in subs if sub.topic is not None}
+        self.channels: dict[str, Channel] = {}
+        for sub in subs:
+            if sub.topic in self.channels:
+                self.channels[sub.topic].siblings.append(Channel(sub, now))
+            elif sub.topic is not None:
+                self.channels[sub.topic] = Channel(sub, now)
         self.spares = [sub.fallback for sub in subs if sub.fallback is not None]
         self.line: Line | None = None
         self.steps: dict[Dataset, int] = {}
         self.standing_in: list[asyncio.Task[None]] = []
+
+    def all_channels(self) -> list[Channel]:
+        """Every channel, those that share a topic too."""
+        return [each for channel in self.channels.values() for each in (channel, *channel.siblings)]
 
     def stand_down(self) -> None:
         """The feed is back."""

@@ -11,9 +11,9 @@ from tradeflood.turns import Connector, Settings, registry
 
 
 class SessionVenues:
-    """Connectors by venue, made when first asked for.
+    """Connectors by venue; those without settings are made when first asked for.
 
-    Raises UsageError for settings of a venue that does not exist.
+    Raises UsageError for settings of a venue that does not exist, and for settings that it does not have.
     """
 
     def __init__(self, settings: Mapping[str, Settings]) -> None:
@@ -26,6 +26,7 @@ class SessionVenues:
                 near = get_close_matches(venue, registry.connectors, 1)
                 known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(registry.connectors))}"
                 raise UsageError(f"venues.{venue}: no such venue; {known}")
+            self.connector(venue)
 
     def connector(self, venue: str) -> Connector:
         """The connector of a venue.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tradeflood.errors import UsageError
 from tradeflood.store.base import Store, Summary
@@ -38,4 +39,17 @@ def open_store(url: str) -> Store:
     return SCHEMES[scheme](url)
 
 
-__all__ = ["SCHEMES", "Store", "Summary", "open_store"]
+def open_existing(url: str) -> Store:
+    """The store of a URL, brought up to date; for those who only read, so none is made.
+
+    Raises UsageError where there is no such store yet.
+    """
+    scheme, _, path = url.partition("://")
+    if scheme == "chdb" and not Path(path).exists():
+        raise UsageError(f"there is no store {url}; collect something first, or name another with TRADEFLOOD_STORE")
+    store = open_store(url)
+    store.migrate()
+    return store
+
+
+__all__ = ["SCHEMES", "Store", "Summary", "open_existing", "open_store"]

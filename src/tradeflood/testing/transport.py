@@ -68,7 +68,9 @@ class FakeTransport:
             raise told
         if isinstance(told, Reply):
             return told if told.received_at else msgspec.structs.replace(told, received_at=self.clock.now())
-        body = told if isinstance(told, bytes) else told.encode() if isinstance(told, str) else msgspec.json.encode(told)
+        body = (
+            told if isinstance(told, bytes) else told.encode() if isinstance(told, str) else msgspec.json.encode(told)
+        )
         return reply(body, at=self.clock.now())
 
     async def close(self) -> None:

@@ -203,6 +203,8 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
         enable_auto_pong=False,
         max_frame_size=LARGEST,
     )
+    over = asyncio.ensure_future(transport.wait_disconnected())
+    over.add_done_callback(lambda done: None if done.cancelled() else done.exception())  # the listener was told already
     return _PicowsSocket(transport, reader)
 
 
@@ -227,5 +229,3 @@ class _PicowsSocket:
         self._reader.end("closed by us")
         self._transport.send_close(1000)
         self._transport.disconnect()
-
-

@@ -1,11 +1,11 @@
 """Binding: how a model is made out of a connector's turns.
 
-    class BinanceCandles(Binding[Candle], connector=Binance, interval=INTERVALS):
-        def __call__(self, venue, ask):
-            return self.pack(venue.klines(ask.symbol, ask.interval).over(ask.spans), ask.market, ask.interval)
+class BinanceCandles(Binding[Candle], connector=Binance, interval=INTERVALS):
+    def __call__(self, venue, ask):
+        return self.pack(venue.klines(ask.symbol, ask.interval).over(ask.spans), ask.market, ask.interval)
 
-        @turn_execution
-        def pack(self, rows: list[Kline], market: str, interval: str) -> Iterator[Candle]: ...
+    @turn_execution
+    def pack(self, rows: list[Kline], market: str, interval: str) -> Iterator[Candle]: ...
 """
 
 from __future__ import annotations
@@ -174,5 +174,3 @@ def _listed(value: Any) -> tuple[str, ...]:
         if not isinstance(text, str):
             raise DeclarationError(f"a binding's offers are text, not {text!r}")
     return values
-
-

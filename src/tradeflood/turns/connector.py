@@ -16,6 +16,7 @@ from tradeflood.turns.limits import Budget, Feed, Rest
 from tradeflood.turns.registry import registry
 from tradeflood.turns.request import Reply
 from tradeflood.turns.symbols import Symbols
+from tradeflood.turns.turn import TurnSpec
 
 
 @frozen
@@ -52,18 +53,15 @@ class Connector:
             registry.enter_connector(cls)
 
     def __init__(self, settings: Settings | None = None) -> None:
-        settings = settings or Settings()
-        self._limits = dict(settings.limits)
+        settings, where = settings or Settings(), f"venues.{self.venue}"
+        self._limits = _limits(type(self), settings.limits, f"{where}.limits")
         rest = type(self).rest
-        self.rest = evolve(
-            rest, url=relocated(rest.url, settings.rest_url), budget=self.budget_of(rest.budget, settings.limits)
-        )
+        url = relocated(rest.url, settings.rest_url, f"{where}.rest_url")
+        self.rest = evolve(rest, url=url, budget=self.budget_of(rest.budget, self._limits))
         feed = type(self).feed
         if feed is not None:
-            try:
-                feed = evolve(feed, **{"url": relocated(feed.url, settings.feed_url), **settings.feed})
-            except TypeError as error:
-                raise UsageError(f"venue {self.venue}: the feed has no such setting: {error}") from error
+            url = relocated(feed.url, settings.feed_url, f"{where}.feed_url")
+            feed = evolve(feed, url=url, **_figures(settings.feed, f"{where}.feed"))
         self.feed = feed
 
     def budget_of(self, budget: Budget | None, limits: Mapping[str, int] | None = None) -> Budget:
@@ -118,17 +116,66 @@ class Connector:
         raise NotImplementedError(f"{self.venue} has no live feed")
 
 
-def relocated(url: str, other: str | None) -> str:
+def relocated(url: str, other: str | None, where: str) -> str:
     """The URL with scheme, host and port of another one; the path stays, below the other's own path.
 
-    Raises UsageError where the other is no URL.
+    Raises UsageError that names where it stands, where the other is no URL of that sort.
     """
     if other is None:
         return url
-    old, new = urlsplit(url), urlsplit(other)
-    if not (new.scheme and new.netloc):
-        raise UsageError(f"no URL {other!r}; write scheme, host and port, such as http://127.0.0.1:9001")
+    old = urlsplit(url)
+    sorts = ("ws", "wss") if old.scheme.startswith("ws") else ("http", "https")
+    try:
+        new = urlsplit(other)
+        good = new.scheme in sorts and new.hostname and new.port != 0  # reading the port looks at it
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(f"{where}: no URL {other!r}; write scheme, host and port, such as {sorts[0]}://127.0.0.1:9001")
     return urlunsplit((new.scheme, new.netloc, new.path.rstrip("/") + old.path, old.query, ""))
+
+
+def _limits(connector: type[Connector], settings: Mapping[str, int], where: str) -> dict[str, int]:
+    """The figures for budgets that the connector declares.
+
+    Raises UsageError for a budget that it does not, and for a figure below one.
+    """
+    specs = (spec for base in connector.__mro__ for spec in vars(base).values() if isinstance(spec, TurnSpec))
+    known = {connector.rest.budget.name, *(spec.budget.name for spec in specs if spec.budget is not None)}
+    for name, limit in settings.items():
+        if name not in known:
+            raise UsageError(f"{where}: no budget {name!r}; there are {', '.join(sorted(known))}")
+        _at_least_one(limit, f"{where}.{name}")
+    return dict(settings)
+
+
+_FIGURES = {"streams": 1, "messages": 2, "attempts": 2, "topics_per_message": 1, "bytes_per_message": 1, "lifetime": 1}
+
+
+def _figures(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The figures of a feed, as `Feed` takes them.
+
+    Raises UsageError for a setting that is none, and for a figure of another type or below one.
+    """
+    made: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in _FIGURES:
+            raise UsageError(f"{where}: no setting {name!r}; there are {', '.join(_FIGURES)}")
+        if _FIGURES[name] == 1:
+            made[name] = _at_least_one(value, f"{where}.{name}")
+        elif isinstance(value, list | tuple) and len(value) == _FIGURES[name]:
+            made[name] = tuple(_at_least_one(part, f"{where}.{name}") for part in value)
+        else:
+            raise UsageError(f"{where}.{name}: must be [how many, in how many ns], not {value!r}")
+    return made
+
+
+def _at_least_one(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{where}: must be a whole number, not {value!r}")
+    if value < 1:
+        raise UsageError(f"{where}: must be at least 1, not {value}")
+    return value
 
 
 def retry_after(reply: Reply) -> int | None:

@@ -58,11 +58,7 @@ class Registry:
 
     def candidates(self, connector: type[Connector], model: type[Model]) -> list[type[Binding[Any]]]:
         """Every binding that makes a model for a connector, replaced ones left out."""
-        found = [
-            binding
-            for base in connector.__mro__
-            for binding in self.bindings.get((base, model), ())
-        ]
+        found = [binding for base in connector.__mro__ for binding in self.bindings.get((base, model), ())]
         return [b for b in found if not any(other is not b and issubclass(other, b) for other in found)]
 
     def binding(self, connector: type[Connector], model: type[Model], variant: tuple[str, ...]) -> type[Binding[Any]]:
@@ -123,7 +119,9 @@ def _refusal(
         for binding in candidates:
             offered |= dict.fromkeys(binding.offered(part.name))
         if offered and variant[index] not in offered:
-            return f"{connector.venue} {model.name()}: no {part.name} {variant[index]!r}; there are {', '.join(offered)}"
+            return (
+                f"{connector.venue} {model.name()}: no {part.name} {variant[index]!r}; there are {', '.join(offered)}"
+            )
     asked: Mapping[str, str] = {part.name: value for part, value in zip(model.variants(), variant, strict=True)}
     return f"{connector.venue} does not offer {model.name()} with {', '.join(f'{k} {v}' for k, v in asked.items())}"
 

@@ -1,10 +1,10 @@
 """Turns: one declared exchange with a venue each, not yet executed; and how a connector declares them.
 
-    @turn(list[Kline], pages=Windows(1000, per="interval"), weight=2)
-    def klines(self, page, symbol, interval) -> Request: ...
+@turn(list[Kline], pages=Windows(1000, per="interval"), weight=2)
+def klines(self, page, symbol, interval) -> Request: ...
 
-    venue.klines("BTCUSDT", "1m").over(spans)        # a Turn[list[Kline]]: a value
-    await venue.klines("BTCUSDT", "1m").over(spans)  # inside a binding: the rows
+venue.klines("BTCUSDT", "1m").over(spans)        # a Turn[list[Kline]]: a value
+await venue.klines("BTCUSDT", "1m").over(spans)  # inside a binding: the rows
 """
 
 from __future__ import annotations
@@ -206,7 +206,6 @@ class BoundTurn(Generic[P, R]):
         return PayloadChanged(f"{self.connector.venue}.{self.spec.name}: {text}", path=where, body=body)
 
 
-
 @overload
 def turn(
     reply: type[Raw], *, live: Literal[True], path: str | None = None
@@ -273,5 +272,3 @@ def turn(
 def judged_rows(rows: Any) -> Sequence[Any]:
     """The rows of an answer as a sequence: a list as it is, anything else as one row."""
     return rows if isinstance(rows, list) else (rows,)
-
-
