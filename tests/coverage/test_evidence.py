@@ -33,11 +33,18 @@ def said(claims, unit=1):
 # ---------------------------------------------------------------- ids
 
 histories = st.lists(st.tuples(st.sampled_from([1, 1, 1, 2, 5]), st.sampled_from([0, 0, 1, 4])), max_size=25).map(
-    lambda steps: list(zip(accumulate(s[0] for s in steps), accumulate((s[1] for s in steps), initial=50), strict=False))
+    lambda steps: list(
+        zip(accumulate(s[0] for s in steps), accumulate((s[1] for s in steps), initial=50), strict=False)
+    )
 )
 
 
-@given(histories, st.integers(40, 90), st.integers(0, 40), st.lists(st.tuples(st.integers(0, 70), st.integers(0, 9)), max_size=4))
+@given(
+    histories,
+    st.integers(40, 90),
+    st.integers(0, 40),
+    st.lists(st.tuples(st.integers(0, 70), st.integers(0, 9)), max_size=4),
+)
 def test_claims_by_id_hold_no_moment_of_which_a_row_is_missing(history, start, wide, lost):
     """Of a range of time some ids were asked in vain: no claim covers the time of a row that did not come."""
     end = start + wide + 1
@@ -222,5 +229,7 @@ def test_an_empty_answer_is_remembered_and_no_better_than_d():
 
 
 def test_what_is_made_of_others_is_held_where_they_are():
-    (one, other) = derived(CANDLES, Spans.of((0, SECOND), (2 * SECOND, 4 * SECOND)), [candle(0), candle(3)], "why", Grade.B, 9)
+    (one, other) = derived(
+        CANDLES, Spans.of((0, SECOND), (2 * SECOND, 4 * SECOND)), [candle(0), candle(3)], "why", Grade.B, 9
+    )
     assert (one.start, one.end, one.count, other.count, other.grade) == (0, SECOND, 1, 1, Grade.B)

@@ -78,7 +78,14 @@ def carry(desk, queries_of, questions):
             assert not spans & before.get(dataset, EMPTY), "what is held was asked again"
         for query in queries:
             assert lies(desk, dataset_of(query)) == []
-            told = Spans.of(*((part.start, part.end) for part in clipped(run.frame(query).coverage.parts.get(dataset_of(query), ()), query.start, query.end)))
+            told = Spans.of(
+                *(
+                    (part.start, part.end)
+                    for part in clipped(
+                        run.frame(query).coverage.parts.get(dataset_of(query), ()), query.start, query.end
+                    )
+                )
+            )
             assert Spans.of((query.start, query.end)).covers(told)
         yield run
 
@@ -154,7 +161,9 @@ def test_a_settled_range_of_candles_is_held_throughout_and_asked_once(venue, tru
 def told(desk, query):
     """The stored coverage of a query: (first ms, last ms, state, grade)."""
     parts = clipped(stretches(desk.store.claims(dataset_of(query))), query.start, query.end)
-    return [(*toy.in_ms([(part.start, part.end)])[0], str(part.state), part.grade and str(part.grade)) for part in parts]
+    return [
+        (*toy.in_ms([(part.start, part.end)])[0], str(part.state), part.grade and str(part.grade)) for part in parts
+    ]
 
 
 def steady(count, every=10, first=100, number=996):
@@ -198,7 +207,12 @@ def test_ids_that_jump_are_held_on_the_venues_word_only():
     desk = Desk(Venue(Truth([(1, 100, 0), (2, 110, 0), (7, 120, 0), (8, 130, 0)])))
     query = trades("counting", 100, 131)
     desk.ask(query)
-    assert told(desk, query) == [(100, 110, "held", "A"), (110, 121, "held", "D"), (120, 130, "held", "A"), (130, 131, "held", "D")]
+    assert told(desk, query) == [
+        (100, 110, "held", "A"),
+        (110, 121, "held", "D"),
+        (120, 130, "held", "A"),
+        (130, 131, "held", "D"),
+    ]
 
 
 def test_999_comes_before_1000_and_is_followed_by_it():
@@ -390,8 +404,21 @@ def test_ids_are_unique_per_market_and_kind_only():
 def test_a_late_running_candle_never_overwrites_the_closed_one(late_first):
     """Whatever comes last, and whatever clock it carries, the closed one stays."""
     one = [Decimal(1)] * 4
-    closed = Candle("x", "A/B", "1s", "venue", BASE, *one, Decimal(9), closed=True, venue_time=BASE + SECOND, received_at=BASE)
-    running = Candle("x", "A/B", "1s", "venue", BASE, *one, Decimal(5), closed=False, venue_time=BASE + 9 * SECOND, received_at=BASE + 9)
+    closed = Candle(
+        "x", "A/B", "1s", "venue", BASE, *one, Decimal(9), closed=True, venue_time=BASE + SECOND, received_at=BASE
+    )
+    running = Candle(
+        "x",
+        "A/B",
+        "1s",
+        "venue",
+        BASE,
+        *one,
+        Decimal(5),
+        closed=False,
+        venue_time=BASE + 9 * SECOND,
+        received_at=BASE + 9,
+    )
     store = MemoryStore()
     for row in (running, closed) if late_first else (closed, running):
         store.write({Candle: [row]})

@@ -9,16 +9,17 @@ import sys
 import time
 from collections import Counter
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tradeflood import plugins
-from tradeflood.coverage import Dataset, Grade, State, held, stretches
+from tradeflood.coverage import Dataset, Grade, held, stretches
 from tradeflood.coverage.evidence import in_sequence
 from tradeflood.errors import TransportError, UsageError
-from tradeflood.models import Candle, Model, Side, Ticker, Trade
+from tradeflood.models import Side, Trade
 from tradeflood.models.time import MINUTE, MS, SECOND, parse_time
 from tradeflood.replay.server import serve
 from tradeflood.replay.simulated import Simulated
@@ -26,7 +27,6 @@ from tradeflood.runner.execute import Patience
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.keeper import Tail
 from tradeflood.runner.runner import Runner
-from tradeflood.runner.venues import SessionVenues
 from tradeflood.spans import Spans
 from tradeflood.store import open_store
 
@@ -101,7 +101,8 @@ def lies(store, seed, now):
                 truth = source.trades(dataset.market, kind, now=now, start=low, end=high, limit=1 << 40)
                 was = Counter((row.venue_time // coarse, row.price, row.size, row.aggressor) for row in truth)
                 have = Counter(
-                    (row.venue_time // coarse, row.price, row.size, row.aggressor) for row in store.read(dataset, low, high)
+                    (row.venue_time // coarse, row.price, row.size, row.aggressor)
+                    for row in store.read(dataset, low, high)
                 )
             else:
                 truth = source.candles(dataset.market, dataset.variant[0], now=now, start=low, end=high, limit=1 << 40)
@@ -112,14 +113,21 @@ def lies(store, seed, now):
                     for some in (truth, rows)
                 )
             if was != have:
-                wrong.append(f"{dataset.label}: missing {list((was - have).items())[:3]}, unreal {list((have - was).items())[:3]}")
+                wrong.append(
+                    f"{dataset.label}: missing {list((was - have).items())[:3]}, unreal {list((have - was).items())[:3]}"
+                )
     return wrong
 
 
 def told(store, dataset):
     """Its coverage from START on: (first s, last s, state, grade)."""
     return [
-        ((part.start - START) // SECOND, -(-(part.end - START) // SECOND), str(part.state), part.grade and str(part.grade))
+        (
+            (part.start - START) // SECOND,
+            -(-(part.end - START) // SECOND),
+            str(part.state),
+            part.grade and str(part.grade),
+        )
         for part in stretches(store.claims(dataset))
     ]
 
@@ -148,7 +156,9 @@ def test_live_claims_hold_no_moment_of_which_a_row_is_missing(history, sizes, ra
             claims += tail.claims(batch)
             there |= {row.trade_id for row in batch}
         sure = held(claims)
-        assert not [row for row, _ in rows if row.trade_id not in there and sure.touches(row.venue_time, row.venue_time + 1)]
+        assert not [
+            row for row, _ in rows if row.trade_id not in there and sure.touches(row.venue_time, row.venue_time + 1)
+        ]
     assert {claim.grade for claim in claims} <= {Grade.A}
 
 
@@ -241,20 +251,24 @@ def test_all_venues_are_collected_and_a_second_run_adds_nothing_twice(tmp_path):
 
 @pytest.mark.loopback
 @pytest.mark.parametrize(
-    "faults", [["cut=4@binance"], ["withhold=0.2@binance", "duplicate@binance"], ["reorder@binance", "late=2@binance"]], ids=str
+    "faults",
+    [["cut=4@binance"], ["withhold=0.2@binance", "duplicate@binance"], ["reorder@binance", "late=2@binance"]],
+    ids=str,
 )
 def test_nothing_is_lost_of_consecutive_ids_whatever_the_feed_does(faults):
     """The connection is cut again and again, rows are withheld, doubled, late: in the end there is one whole, grade A."""
     report, parts, served, _ = run(
         want("trade", "binance:BTC/USDT"), faults=faults, check=lambda store: told(store, BTC)
     )
-    assert {played.name for played in served.faults.injected} == {fault.partition("=")[0].partition("@")[0] for fault in faults}
+    assert {played.name for played in served.faults.injected} == {
+        fault.partition("=")[0].partition("@")[0] for fault in faults
+    }
     (line,) = report.collected
     sure = [part for part in parts if part[2] == "held"]
     assert sure[0][0] <= -119
     assert sure[-1][1] >= 7
     assert {part[3] for part in sure[:-1]} <= {"A"}
-    assert all(one[1] >= other[0] for one, other in zip(sure, sure[1:], strict=False))
+    assert all(one[1] >= other[0] for one, other in pairwise(sure))
     assert line.new == line.rows
 
 
@@ -266,10 +280,17 @@ def test_stopping_flushes_what_has_come():
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(0.6, stop.set)
         begin = time.monotonic()
-        report, store, served, runner = await collected(want("trade", "binance:BTC/USDT"), seconds=3_600, stop=stop)
+        report, store, _, runner = await collected(want("trade", "binance:BTC/USDT"), seconds=3_600, stop=stop)
         with store:
             live = runner.stream.count
-            return report, live, time.monotonic() - begin, store.read(BTC, 0, 1 << 62), held(store.claims(BTC)), lies(store, 5, START + 10**15)
+            return (
+                report,
+                live,
+                time.monotonic() - begin,
+                store.read(BTC, 0, 1 << 62),
+                held(store.claims(BTC)),
+                lies(store, 5, START + 10**15),
+            )
 
     report, live, took, rows, sure, wrong = asyncio.run(asyncio.wait_for(main(), 20))
     assert took < 5
@@ -308,7 +329,10 @@ def test_history_reaches_back_as_far_as_is_said_and_no_further():
         history: run(want("candle", "binance:BTC/USDT", interval="1m", history=history), seconds=2)[0].collected[0]
         for history in ("5m", "2h")
     }
-    assert [START - lines[history].first <= bound for history, bound in (("5m", 5 * MINUTE), ("2h", 120 * MINUTE))] == [True, True]
+    assert [START - lines[history].first <= bound for history, bound in (("5m", 5 * MINUTE), ("2h", 120 * MINUTE))] == [
+        True,
+        True,
+    ]
     assert lines["5m"].rows in {5, 6, 7}
     assert lines["2h"].rows in {120, 121, 122}
 
@@ -341,7 +365,9 @@ def test_killed_in_the_middle_and_started_again(tmp_path):
     url = f"chdb://{tmp_path}/data"
     command = [sys.executable, "-m", "tradeflood.cli.main", "run", "--replay", "--for"]
     env = {**os.environ, "TRADEFLOOD_STORE": url}
-    with subprocess.Popen([*command, "60s"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as running:
+    with subprocess.Popen(
+        [*command, "60s"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as running:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and len(list(tmp_path.glob("data/store/*/*/all_*"))) < 6:
             time.sleep(0.1)

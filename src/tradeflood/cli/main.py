@@ -309,6 +309,30 @@ def coverage(market: tuple[str, ...], *, config: str | None, as_json: bool) -> N
 
 
 @app.command()
+@click.argument("market", nargs=-1)
+@range_options
+@click.option(
+    "--interval", "text", metavar="TEXT", help="Only candles of this interval (default: all that are stored)."
+)
+@click.option("--repair", is_flag=True, help="Ask the venue again for what does not agree, store it, and audit again.")
+@config_option
+@json_option
+def audit(
+    market: tuple[str, ...], *, start: str | None, end: str | None, text: str | None, repair: bool, config: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Compare stored candles with the stored trades, exactly; exit with 1 where they differ.
+
+    Every difference gets a cause. Only what is held for both is compared.
+    """
+    from tradeflood.cli.auditing import audit_job
+
+    return int(
+        wait_for(audit_job(market, text=text, start=start, end=end, mend=repair, config=config, as_json=as_json))
+    )
+
+
+@app.command()
 @config_option
 @json_option
 def migrate(*, config: str | None, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Context, Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -28,8 +28,8 @@ from tradeflood.coverage.claims import Claim, Dataset, Grade, State, held
 from tradeflood.models import Candle, Trade, interval
 from tradeflood.models.identity import digits
 from tradeflood.models.interval import Interval
-from tradeflood.models.time import HOUR, MINUTE, MS, SECOND, iso
-from tradeflood.spans import EMPTY, Span, Spans
+from tradeflood.models.time import HOUR, MINUTE, MS, SECOND
+from tradeflood.spans import Span, Spans
 
 _EXACT = Context(prec=400)  # sums of products; the usual context would round to 28 digits
 PRICES = ("open", "high", "low", "close")
@@ -126,6 +126,7 @@ def margin(text: str) -> int:
 
 def audit(
     dataset: Dataset,
+    kind: str,
     candles: Iterable[Candle],
     trades: Sequence[Trade],
     claims: Iterable[Claim],
@@ -136,8 +137,8 @@ def audit(
 ) -> Audited:
     """The candles of `spans`, compared one by one with what the trades make.
 
-    `dataset` is the venue's candles, `spans` whole candles that are held for both (`common`), `claims` those about
-    the trades. The trades ascend as the store reads them and are all that is stored in `read`, better a `margin` wider than
+    `dataset` is the venue's candles, `kind` that of the trades, `spans` whole candles that are held for both
+    (`common`), `claims` those about the trades. The trades ascend as the store reads them and are all that is stored in `read`, better a `margin` wider than
     the spans. `versions` are other copies of the venue's candles, such as fresh ones.
     """
     text = dataset.variant[0]
@@ -150,13 +151,13 @@ def audit(
     opens = sorted({*theirs, *book.slices})
     for span in spans:
         for at in opens[bisect_left(opens, span[0]) : bisect_left(opens, span[1])]:
-            ours, their = book.candle(at), theirs.get(at)
+            their = theirs.get(at)
+            ours = book.candle(at, their)
             if _differences(ours, their, book.unit):
                 cases.append(_Case(book, at, ours, their, others.get(at, ())))
             elif ours is not None:
                 agreed.append(at)
     book.factors.update(case.factor for case in cases)
-    kind = trades[0].kind if trades else next((claim.dataset.variant[0] for claim in book.claims), "raw")
     return Audited(tuple(_judged(case, dataset, kind) for case in cases), tuple(agreed))
 
 
@@ -222,7 +223,8 @@ class _Book:
     def __init__(
         self, trades: Sequence[Trade], claims: Iterable[Claim], grid: Interval, text: str, read: Span, unit: Decimal
     ) -> None:
-        self.trades, self.claims, self.grid, self.text, self.read, self.unit = trades, list(claims), grid, text, read, unit
+        self.trades, self.claims, self.grid, self.text = trades, list(claims), grid, text
+        self.read, self.unit = read, unit
         self.times = [row.venue_time for row in trades]
         self.held = held(self.claims) & Spans.of(read)
         self.factors: Counter[tuple[int, int] | None] = Counter()
@@ -234,49 +236,64 @@ class _Book:
             self.slices[start] = at, after
             at = after
 
-    def candle(self, at: int) -> Candle | None:
-        """The candle of our trades that opens then; its count is unknown where a merged trade does not tell its own."""
+    def candle(self, at: int, theirs: Candle | None) -> Candle | None:
+        """The candle of our trades that opens then, or None."""
         first, after = self.slices.get(at, (0, 0))
-        return self.made(self.trades[first:after], at)
+        return self.made(self.trades[first:after], at, theirs)
 
-    def made(self, rows: Sequence[Trade], at: int) -> Candle | None:
-        """The candle of some trades, whenever they happened, as the one that opens then."""
-        inside = (row if self.grid.floor(row.venue_time) == at else evolve(row, venue_time=at) for row in rows)
-        made: Candle | None = None
-        for row in rows:  # those that happened elsewhere are moved, all of them, so that their order stays
-            if self.grid.floor(row.venue_time) != at:
-                inside = (evolve(row, venue_time=at) for row in rows)
-                break
-        made = next(candles_of(inside, self.text), None)
-        if made is not None and any(row.kind == "merged" and row.count is None for row in rows):
+    def made(self, rows: Sequence[Trade], at: int, theirs: Candle | None) -> Candle | None:
+        """The candle of some trades, whenever they happened, as the one that opens then.
+
+        Its count is unknown where a merged trade does not tell its own. Trades of one moment without numbers have no
+        order: which of them opens and closes is the venue's word, where that is possible.
+        """
+        if not rows:
+            return None
+        first, last = rows[0].venue_time, rows[-1].venue_time
+        moved = first < at or last >= self.grid.next(at)
+        made = next(candles_of((evolve(row, venue_time=at) for row in rows) if moved else rows, self.text))
+        if any(row.count is None and row.kind == "merged" for row in rows):
             made.trades = None
+        if theirs is not None and made.open != theirs.open:
+            unordered = {row.price for row in rows if row.venue_time == first and not row.trade_id.isdecimal()}
+            made.open = theirs.open if theirs.open in unordered else made.open
+        if theirs is not None and made.close != theirs.close:
+            unordered = {row.price for row in rows if row.venue_time == last and not row.trade_id.isdecimal()}
+            made.close = theirs.close if theirs.close in unordered else made.close
         return made
+
+    @cached_property
+    def chained(self) -> list[tuple[Claim, int, int]]:
+        """The claims that trades follow one another by number, with the first number and the one after the last."""
+        return [
+            (claim, int(claim.left), int(claim.right))
+            for claim in self.claims
+            if (claim.state, claim.grade) == (State.HELD, Grade.A) and claim.left and claim.right
+        ]
 
     @cached_property
     def numbered(self) -> Spans:
         """The times in which trades are claimed to follow one another by number."""
-        return Spans.of(*((claim.start, claim.end) for claim in self._numbered_claims))
-
-    @property
-    def _numbered_claims(self) -> Iterator[Claim]:
-        for claim in self.claims:
-            if claim.state is State.HELD and claim.grade is Grade.A and claim.left and claim.right:
-                yield claim
+        return Spans.of(*((claim.start, claim.end) for claim, _, _ in self.chained))
 
     @cached_property
     def points(self) -> list[tuple[int, int, int]]:
         """(number, number that follows, time) of every trade, and of the ends of what is claimed, ascending."""
         low, high = self.read
-        found = [
-            (int(row.trade_id), int(row.trade_id) + 1, row.venue_time) for row in self.trades if row.trade_id.isdecimal()
-        ]
-        for claim in self._numbered_claims:
-            first, after = int(claim.left or 0), int(claim.right or 0)
+        rows = [(int(row.trade_id), row.venue_time) for row in self.trades if row.trade_id.isdecimal()]
+        found = [(number, number + 1, time) for number, time in rows]
+        for claim, first, after in self.chained:
             if low <= claim.start:
                 found.append((first, first, claim.start - 1))
             if claim.end <= high:
                 found.append((after, after, claim.end))
         return sorted(found)
+
+    @cached_property
+    def ends(self) -> Span:
+        """The times of the first and the last point."""
+        times = [time for _, _, time in self.points]
+        return (min(times), max(times)) if times else (0, 0)
 
     @cached_property
     def gaps(self) -> list[tuple[int, int, int, int]]:
@@ -300,7 +317,8 @@ class _Book:
         """Whether the numbers show that no trade of [start, end) is missing: consecutive, with neighbours on both sides."""
         if not self.numbered.covers(Spans.of((start, end))) or self.absent(start, end):
             return False
-        return any(point[2] < start for point in self.points) and any(point[2] >= end for point in self.points)
+        first, last = self.ends
+        return first < start and end <= last
 
 
 class _Case:
@@ -316,7 +334,7 @@ class _Case:
 
     def explained(self, rows: Sequence[Trade]) -> bool:
         """Whether these trades make the venue's candle exactly."""
-        return not _differences(self.book.made(rows, self.at), self.theirs, self.book.unit)
+        return not _differences(self.book.made(rows, self.at, self.theirs), self.theirs, self.book.unit)
 
     @cached_property
     def absent(self) -> list[tuple[int, int]]:
@@ -388,9 +406,9 @@ def _value_power(case: _Case) -> int | None:
     assert case.theirs is not None
     assert case.ours.quote_volume is not None
     price, volume = case.factor or (0, 0)
-    for power in sorted({price + volume, price, volume, 0}, key=abs) + [sign * n for n in range(1, 19) for sign in (1, -1)]:
+    for power in (price + volume, price, volume, *sorted(range(-18, 19), key=abs)):
         scaled = case.ours.quote_volume.scaleb(power, _EXACT)
-        if _near(scaled, case.theirs.quote_volume, case.ours.trades, case.book.unit, power):
+        if _near(scaled, case.theirs.quote_volume, case.ours.trades, case.book.unit):
             return power
     return None
 
@@ -459,20 +477,23 @@ _WINDOWS = (*map(_moved, _RULES), _shifted)
 
 
 def _boundary(case: _Case) -> str:
-    """With the trades between other boundaries the candles agree."""
+    """With the trades between other boundaries the candles agree. That it would be empty explains no absent candle."""
+    if case.theirs is None:
+        return ""
     mine = case.book.slices.get(case.at, (0, 0))
-    wanted = case.theirs.volume if case.theirs is not None else Decimal()
+    wanted = case.theirs.volume
     for windows in _WINDOWS:
         for told, first, after in windows(case):
             rows = case.book.trades[first:after]
-            if (first, after) != mine and (rows or mine[1]) and _volume(rows) == wanted and case.explained(rows):
+            if (first, after) != mine and _volume(rows) == wanted and case.explained(rows):
                 return told
     return ""
 
 
 def _impossible(case: _Case) -> str:
     """No trades whatever make the venue's candle."""
-    return "" if case.theirs is None else impossible(case.theirs, case.book.unit, case.ours and case.ours.trades)
+    trades = None if case.ours is None else case.ours.trades
+    return "" if case.theirs is None else impossible(case.theirs, case.book.unit, trades)
 
 
 def _missing(case: _Case) -> str:
@@ -517,9 +538,9 @@ TESTS: tuple[tuple[Cause, Callable[[_Case], str]], ...] = (
 def _differences(ours: Candle | None, theirs: Candle | None, unit: Decimal) -> tuple[Difference, ...]:
     """The fields that both know and that differ. A candle without volume says the same as none: nothing traded."""
     if theirs is not None and not theirs.volume and not theirs.trades:
-        theirs = theirs if ours is not None else None
-        if ours is not None and theirs is not None:
-            return tuple(Difference(name, getattr(ours, name), getattr(theirs, name)) for name in ("volume", "trades"))
+        if ours is None:
+            return ()
+        return tuple(Difference(name, getattr(ours, name), getattr(theirs, name)) for name in ("volume", "trades"))
     if ours is None or theirs is None:
         there = ours or theirs
         known = [(name, getattr(there, name)) for name in FIELDS if getattr(there, name, None) is not None]
@@ -535,20 +556,20 @@ def _differences(ours: Candle | None, theirs: Candle | None, unit: Decimal) -> t
     return tuple(found)
 
 
-def _near(ours: Decimal, theirs: Decimal | None, trades: int | None, unit: Decimal, power: int = 0) -> bool:
+def _near(ours: Decimal, theirs: Decimal | None, trades: int | None, unit: Decimal) -> bool:
     """Whether a quote volume is ours, or ours with each trade cut to the digits that the venue shows."""
     if theirs is None or ours == theirs:
         return theirs is not None
     if Decimal(1).scaleb(_last_digit(ours), _EXACT) >= unit:
         return False
     slack = _EXACT.multiply(unit, Decimal(max(1, 1000 if trades is None else trades)))
-    slack = max(slack, slack.scaleb(power, _EXACT))
     return _EXACT.abs(_EXACT.subtract(ours, theirs)) <= slack
 
 
 def _unit(candles: Iterable[Candle]) -> Decimal:
-    """The last digit that the quote volumes of some candles show."""
-    return Decimal(1).scaleb(min((_last_digit(row.quote_volume) for row in candles if row.quote_volume), default=0), _EXACT)
+    """The last digit that the quote volumes of a venue show: that of most of them, so that one in error decides nothing."""
+    shown = Counter(_last_digit(row.quote_volume) for row in candles if row.quote_volume)
+    return Decimal(1).scaleb(max(shown, key=lambda last: (shown[last], -last), default=0), _EXACT)
 
 
 def _last_digit(number: Decimal) -> int:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
-
-from tradeflood.errors import PayloadChanged
+from tradeflood.errors import PayloadChanged, TradeFloodError
 from tradeflood.turns import Acked, Answer, Connector, Denied, Event, Feed, Leaving, Out, Rows
 from tradeflood.turns.connector import excerpt
 
@@ -90,7 +88,9 @@ class Conversation:
         self._heard = now
         try:
             return [event for event in self._connector.hear(frame) if type(event) is Rows or self._take(event)]  # type: ignore[misc]
-        except (msgspec.MsgspecError, ValueError, LookupError, UnicodeError, ArithmeticError) as error:
+        except TradeFloodError:
+            raise
+        except Exception as error:
             text = f"{self._connector.venue}: a frame that cannot be read: {error}: {excerpt(frame)}"
             raise PayloadChanged(text, body=frame) from error
 

@@ -9,8 +9,9 @@ from typing import Any
 from attrs import field, frozen
 
 from tradeflood.models.time import SECOND, iso
+from tradeflood.planner.parts import NEVER
 from tradeflood.planner.query import Query
-from tradeflood.planner.run import NEVER, Run
+from tradeflood.planner.run import Run
 from tradeflood.turns import Chain
 
 _NEARLY = 0.8  # of a budget

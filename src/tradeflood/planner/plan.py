@@ -10,8 +10,9 @@ from tradeflood.coverage import Frame
 from tradeflood.errors import UsageError
 from tradeflood.planner.explain import Explanation, explanation
 from tradeflood.planner.graph import dot_of, graph_of, mermaid_of
+from tradeflood.planner.parts import Held, Venues
 from tradeflood.planner.query import Query, now
-from tradeflood.planner.run import Held, Run, Venues
+from tradeflood.planner.run import Run
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -60,7 +61,11 @@ class Plan:
 
     def __or__(self, other: Plan) -> Plan:
         return Plan(
-            self.queries + other.queries, self.venues, store=self.store, at=max(self.now, other.now), runner=self._runner
+            self.queries + other.queries,
+            self.venues,
+            store=self.store,
+            at=max(self.now, other.now),
+            runner=self._runner,
         )
 
     def start(self) -> Run:

@@ -15,17 +15,29 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import Any
 
-from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, State, clipped, held, stretches
-from tradeflood.coverage.claims import weakest
-from tradeflood.coverage.evidence import derived, in_sequence, on_grid, over_range
+from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, State, clipped, held, stretches
 from tradeflood.errors import DeclarationError, PayloadChanged, TradeFloodError, UnknownMarket, UsageError
 from tradeflood.models import Market, Model, interval
 from tradeflood.models.checks import exact
 from tradeflood.models.identity import number_equals
 from tradeflood.models.time import SECOND, iso
-from tradeflood.models.time import DAY
+from tradeflood.planner.parts import (
+    AHEAD,
+    DONE,
+    FAILED,
+    NEVER,
+    WAITING,
+    Held,
+    Node,
+    Series,
+    Venues,
+    Want,
+    Work,
+    ordered,
+)
+from tradeflood.planner.proofs import claims_of, claims_of_derived
 from tradeflood.planner.query import Query
 from tradeflood.spans import EMPTY, Span, Spans
 from tradeflood.turns import (
@@ -34,172 +46,17 @@ from tradeflood.turns import (
     Both,
     BoundTurn,
     Chain,
-    Connector,
-    Ids,
     Page,
-    Recent,
     Reply,
-    Request,
     Step,
     Turn,
     Windows,
 )
-from tradeflood.turns.registry import Registry
 from tradeflood.turns.request import Identity
 from tradeflood.turns.turn import Lane, judged_rows
 
 FASTEST = 100_000
 """Rows per second that no market exceeds over a whole range."""
-
-WAITING, DONE, FAILED = range(3)
-NEVER = 1 << 63
-AHEAD = DAY
-"""How far a venue's clock may be ahead of ours: what lies later is not asked for, it cannot have happened."""
-
-
-class Held(Protocol):
-    """What a store holds already."""
-
-    def claims(self, dataset: Dataset) -> Sequence[Claim]:
-        """The claims on a dataset."""
-        ...
-
-    def rows(self, dataset: Dataset, spans: Spans) -> Sequence[Model]:
-        """The rows of these times, ascending."""
-        ...
-
-
-class Venues(Protocol):
-    """Where connectors come from: one instance per venue, with its settings."""
-
-    registry: Registry
-
-    def connector(self, venue: str) -> Connector:
-        """The connector of a venue."""
-        ...
-
-
-class Node:
-    """One request to be made. Several pages of several turns may wait for it."""
-
-    __slots__ = (
-        "bound", "clock", "deadline", "error", "key", "lane", "other_rows", "packed", "page", "reply", "request", "rows", "state",
-        "uses",
-    )  # fmt: skip
-
-    def __init__(self, key: Identity, bound: BoundTurn[Any, Any], request: Request, page: Page, deadline: int) -> None:
-        self.key, self.bound, self.request, self.page, self.deadline = key, bound, request, page, deadline
-        self.lane = bound.lane
-        self.state = WAITING
-        self.uses: list[tuple[Series, Page, list[Want]]] = []
-        self.rows: Any = None
-        self.reply: Reply | None = None
-        self.clock = NEVER
-        self.error: TradeFloodError | None = None
-        self.other_rows: dict[BoundTurn[Any, Any], Any] | None = None
-        self.packed: dict[Any, list[Model]] = {}
-
-    def rows_of(self, bound: BoundTurn[Any, Any]) -> Any:
-        """The answer as another turn declares it, which made the same request and reads it in its own way.
-
-        Raises PayloadChanged where it is not of that shape.
-        """
-        assert self.reply is not None
-        if self.other_rows is None:
-            self.other_rows = {}
-        if bound not in self.other_rows:
-            self.other_rows[bound] = bound.decode(self.reply.body)
-        return self.other_rows[bound]
-
-    @property
-    def weight(self) -> int:
-        """What it costs."""
-        return self.bound.spec.weight if self.request.weight is None else self.request.weight
-
-    def __repr__(self) -> str:
-        params = "&".join(f"{name}={value}" for name, value in self.request.params)
-        return f"{self.key[0]}.{self.bound.spec.name} {self.request.path}?{params}"
-
-    def __lt__(self, other: Node) -> bool:
-        return self.deadline < other.deadline
-
-
-class Series:
-    """All that is wanted of one turn with the same arguments."""
-
-    __slots__ = ("args", "asked", "bound", "live", "new", "queued", "symbols", "symbols_asked", "wanted")
-
-    def __init__(self, bound: BoundTurn[Any, Any], args: tuple[Any, ...]) -> None:
-        self.bound, self.args = bound, args
-        self.wanted = self.asked = EMPTY
-        self.symbols: dict[str, None] = {}
-        self.symbols_asked: set[str] = set()
-        self.new: list[Want] = []
-        self.live: list[tuple[Node, Page]] = []
-        self.queued = False
-
-
-class Want:
-    """Somebody who waits for part of a series: it gets rows answer by answer and is told at the end."""
-
-    __slots__ = ("clock", "covered", "done", "errors", "firm", "into", "left", "rows", "step", "symbols", "turn")
-
-    def __init__(
-        self, turn: Turn[Any], *, into: Work | None = None, step: Step[Any] | None = None,
-        done: Callable[[Want], None] | None = None,
-    ) -> None:  # fmt: skip
-        self.turn, self.into, self.step, self.done = turn, into, step, done
-        self.symbols = frozenset(turn.symbols)
-        self.left = 0
-        self.rows: Any = None
-        self.covered: list[Span] = []
-        self.firm: set[int] = set()
-        self.clock = NEVER
-        self.errors: list[TradeFloodError] = []
-
-    def meets(self, page: Page) -> bool:
-        """Whether it wants anything of a page."""
-        if page.symbols:
-            return not self.symbols.isdisjoint(page.symbols)
-        spans = self.turn.spans
-        return spans is None or spans.touches(page.start, page.end)
-
-
-class Work:
-    """One dataset inside a run: what was asked of it, what came, on what evidence, and who waits."""
-
-    __slots__ = (
-        "ask", "asked", "basis", "claims", "clock", "failures", "horizon", "known", "loaded", "models", "open", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
-        self.asked = EMPTY
-        self.models: dict[Any, Model] = {}
-        self.claims: list[Claim] = []
-        self.clock = NEVER  # the venue's, when it answered the first question of a binding
-        self.known = 0
-        self.loaded = EMPTY
-        self.horizon: int | None = None
-        self.failures: list[Failure] = []
-        self.basis: list[Frame[Any]] = []
-        self.open = 0
-        self.waiting: list[Callable[[Work], None]] = []
-
-    @property
-    def new_claims(self) -> list[Claim]:
-        """The claims that this run adds to those it began with; past a horizon is no claim to keep."""
-        return [claim for claim in self.claims[self.known :] if claim.state is not State.LOST]
-
-    def frame(self, spans: Spans) -> Frame[Any]:
-        """The rows of these times so far, ascending, with their coverage; nothing is held here without its rows."""
-        model, dataset, time = self.ask.model, self.ask.dataset, self.ask.model.time
-        if time is None:
-            return Frame(model, ordered(model, self.models.values()), Coverage({}), self.failures)
-        rows = [row for row in self.models.values() if spans.touches(at := getattr(row, time), at + 1)]
-        parts = stretches(self.claims)
-        told = [part for start, end in spans for part in clipped(parts, start, end)]
-        return Frame(model, ordered(model, rows), Coverage({dataset: told}), self.failures)
 
 
 class Run:
@@ -399,9 +256,7 @@ class Run:
             if not missing:
                 return
         if missing != ask.spans:
-            ask = Ask(
-                ask.model, ask.venue, ask.market, ask.symbol, ask.variant, missing, ask.now, ask.listing
-            )
+            ask = Ask(ask.model, ask.venue, ask.market, ask.symbol, ask.variant, missing, ask.now, ask.listing)
         work.open += 1
         try:
             if not binding.has_history():
@@ -437,31 +292,19 @@ class Run:
             for part in made:
                 self._emit(part, work)
         elif isinstance(made, Turn):
-            raise DeclarationError(f"{work.ask.dataset.label}: its binding returned {made!r} unpacked; mark a @turn_execution")
+            raise DeclarationError(
+                f"{work.ask.dataset.label}: its binding returned {made!r} unpacked; mark a @turn_execution"
+            )
         else:
             self._take_rows(work, list(made), None)
-            self._claim_derived(work)
+            self._inherit(work)
 
-    def _claim_derived(self, work: Work) -> None:
-        """Rows made from other models hold what those hold, at the weakest of their grades, and nothing more."""
-        if not work.ask.model.time or not work.basis:
-            return
-        names = {part.name: value for part, value in zip(work.ask.model.variants(), work.ask.variant, strict=True)}
-        grid = interval(names["interval"]) if "interval" in names else None
-        spans, grade = work.asked, Grade.A
-        if grid is not None:
-            spans = Spans.of(*((grid.ceil(low), grid.ceil(high)) for low, high in spans))
+    def _inherit(self, work: Work) -> None:
+        """Rows made from other models fail where those failed, and hold what those hold."""
         for frame in work.basis:
-            for dataset, parts in frame.coverage.parts.items():
-                spans &= frame.coverage.held(dataset)
-                grade = weakest([grade, *(part.grade for part in parts if part.grade)])
             for failure in frame.failures:
                 self._failed(work, Spans.of((failure.start, failure.end)) & work.asked, failure.error)
-        if grid is not None:
-            spans = Spans.of(*((grid.ceil(low), grid.floor(high)) for low, high in spans))
-        rows = ordered(work.ask.model, work.models.values())
-        clock = self.clocks.get(work.ask.venue, self.now)
-        work.claims += derived(work.ask.dataset, spans, rows, "made from other rows", grade, clock)
+        work.claims += claims_of_derived(work, self.clocks.get(work.ask.venue, self.now))
 
     def _closed(self, work: Work) -> None:
         work.open -= 1
@@ -678,29 +521,11 @@ class Run:
             for error in want.errors:
                 self._failed(want.into, want.turn.spans or want.into.asked, error)
             if want.into.ask.model.time:
-                want.into.claims += self._claims(want, want.into)
+                want.into.claims += claims_of(want, want.into, self.clocks.get(want.into.ask.venue, self.now))
         if want.done is not None:
             want.done(want)
         if want.into is not None:
             self._closed(want.into)
-
-    def _claims(self, want: Want, work: Work) -> Iterator[Claim]:
-        """What the answers of a finished want prove."""
-        dataset, style = work.ask.dataset, want.turn.bound.spec.pages
-        connector = want.turn.bound.connector
-        clock = min(want.clock, work.clock, self.clocks.get(connector.venue, self.now))
-        settle, parser = connector.rest.settle, parser_of(connector)
-        covered = Spans.of(*want.covered)
-        rows = ordered(work.ask.model, work.models.values())
-        if isinstance(want.turn.ids, Ids):
-            ids = want.turn.ids
-            numbered = sorted((int(row.position), row) for row in rows)
-            whole = zip(ids.ids, ids.times, ids.bounded, strict=True)
-            yield from in_sequence(dataset, whole, covered, numbered, clock, settle, parser)
-        elif isinstance(style, Recent | Chain):
-            yield from over_range(dataset, covered, rows, clock, settle, parser, firm=want.firm)
-        elif style is not None and style.per == "interval":
-            yield from on_grid(dataset, work.ask.interval, covered, rows, clock, settle, parser)
 
     # ---------------------------------------------------------------- coroutines: bindings with a question in them
 
@@ -824,27 +649,6 @@ def _without(span: Span, following: Page | None) -> Span:
     return (span[0], following.start) if following.start > span[0] else (following.end, span[1])
 
 
-def ordered(model: type[Model], rows: Any) -> list[Any]:
-    """Rows by time, equal times by position, as numbers where positions are numbers."""
-    time = model.time
-    if time is None:
-        return sorted(rows, key=lambda row: [str(getattr(row, name)) for name in model.key])
-    last = model.key[-1]
-    if last == time:
-        return sorted(rows, key=lambda row: getattr(row, time))
-    return sorted(rows, key=lambda row: (getattr(row, time), *_number(getattr(row, last))))
-
-
-def parser_of(connector: Connector) -> str:
-    """The name of the code that reads a venue: module and the library's version of it."""
-    return f"{type(connector).__module__}.{type(connector).__qualname__}"
-
-
-def _number(text: Any) -> tuple[int, str]:
-    """An order for ids: '999' before '1000', and texts after each other."""
-    return (int(text), "") if isinstance(text, int) or text.isdecimal() else (0, text)
-
-
 def _by_symbol(node: Node, bound: BoundTurn[Any, Any], rows: Any) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] | None = node.packed.get(bound)  # type: ignore[assignment]
     if found is None:
@@ -887,4 +691,3 @@ def _past(dataset: Dataset, start: int, end: int, now: int) -> Claim:
 
 def _broken(binding: Any, error: Exception) -> DeclarationError:
     return DeclarationError(f"the binding {binding.__module__}.{binding.__qualname__} failed: {error!r}")
-

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from tradeflood.errors import RateLimited, TradeFloodError, TransportError, Unavailable
 from tradeflood.models.time import MINUTE, MS
-from tradeflood.planner.run import Node, Run
+from tradeflood.planner import Node, Run
 from tradeflood.transport import Call, Clock, Kind, Limiter, ProxyScheme, Transport, call_of
 from tradeflood.turns import Reply
 from tradeflood.turns.turn import Lane

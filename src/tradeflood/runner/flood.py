@@ -329,8 +329,13 @@ def demand(frame: Frame[Any], queries: Sequence[Query[Any]], least: Grade = Grad
         query = wanted[dataset.venue]
         for start, end in query.spans - Spans.of(*((part.start, part.end) for part in parts)):
             lacking.append(f"{dataset.label}: {iso(start)} … {iso(end)} is unknown")
-    if not frame.coverage.parts and any(query.model.time for query in queries) and not lacking:
-        lacking.append("nothing is known of what was asked")
+    if not frame.failures:
+        lacking += [
+            f"nothing is known of {query.market}"
+            for query in queries
+            if query.model.time
+            and not any(d.venue == query.venue and _matches(query, d.market) for d in frame.coverage.parts)
+        ]
     if lacking:
         more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
         raise Incomplete(f"not complete: {lacking[0]}{more}")

@@ -8,7 +8,8 @@ from typing import Any
 from tradeflood.coverage import Claim, Dataset
 from tradeflood.coverage.evidence import of_live_candles, of_live_ids
 from tradeflood.models import Candle, Model
-from tradeflood.planner.run import ordered, parser_of
+from tradeflood.planner.parts import ordered
+from tradeflood.planner.proofs import parser_of
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.store import Store
 

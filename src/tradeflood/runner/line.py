@@ -75,7 +75,7 @@ class Channel:
     """
 
     __slots__ = (
-        "_args", "_binding", "_bound", "_decode", "_known", "_known_until", "_ordinals", "_pure", "_recent", "freshness", "overlaps", "rows", "siblings", "sub",
+        "_args", "_binding", "_bound", "_decode", "_known", "_known_until", "_ordinals", "_pure", "_recent", "_stamped", "freshness", "overlaps", "rows", "siblings", "sub",
     )  # fmt: skip
 
     def __init__(self, sub: Subscription, now: int) -> None:
@@ -85,6 +85,7 @@ class Channel:
         self._bound = sub.step.turn.bound
         self._decode = msgspec.json.Decoder(self._bound.spec.reply).decode
         self._ordinals = Ordinals() if sub.numbered else None
+        self._stamped = "received_at" in {column.name for column in sub.ask.model.columns()}
         self._recent: deque[Any] = deque(maxlen=REMEMBERED)
         self._known: set[Any] | None = None
         self._known_until = 0
@@ -107,13 +108,11 @@ class Channel:
         if self._ordinals is not None and self._ordinals.repeats(event.sequence):
             self.overlaps += 1
             return
-        if type(event.rows) is msgspec.Raw:
-            try:
-                self.rows += judged_rows(self._decode(event.rows))
-            except Exception as error:
-                raise self._bound.changed(error, bytes(event.rows)) from error
-        else:
-            self.rows += event.rows
+        rows = event.rows
+        try:
+            self.rows += judged_rows(self._decode(rows)) if type(rows) is msgspec.Raw else rows
+        except Exception as error:
+            raise self._bound.changed(error, bytes(rows) if type(rows) is msgspec.Raw else b"") from error
 
     def models(self, now: int, blame: Callable[[TradeFloodError], None]) -> list[Any]:
         """The models of what was gathered, `received_at` stamped; a row that cannot be packed is blamed and left out."""
@@ -142,13 +141,14 @@ class Channel:
     def _packed(self, rows: list[Any], now: int) -> list[Any]:
         try:
             out = list(self._pure(self._binding, rows, *self._args))
+            for model in out:
+                checked(model)
+                if self._stamped:
+                    model.received_at = now
         except TradeFloodError:
             raise
         except Exception as error:
             raise self._bound.changed(error, b"") from error
-        for model in out:
-            checked(model)
-            model.received_at = now
         return out
 
     def _unknown(self, models: list[Any], known: set[Any]) -> list[Any]:
@@ -309,17 +309,22 @@ class Line:
     def _hear(self, data: bytes) -> None:
         try:
             heard = self.conversation.receive(data, self._read_at)
-            for event in heard:
-                channel = self._channels.get(event.topic)
-                for each in (channel, *channel.siblings) if channel is not None else ():
-                    each.add(event)
-                    if not self._dirty:
-                        self._soon(self._flush)
-                    self._dirty[each] = None
         except TradeFloodError as error:
             self._blame(error)
             return
-        if not heard or self.conversation.has_more_to_say:
+        for event in heard:
+            channel = self._channels.get(event.topic)
+            for each in (channel, *channel.siblings) if channel is not None else ():
+                try:
+                    each.add(event)
+                except TradeFloodError as error:  # the other events of the frame are taken in
+                    self._blame(error)
+                    continue
+                if not self._dirty:
+                    self._soon(self._flush)
+                self._dirty[each] = None
+        told = self.conversation
+        if not heard or told.has_more_to_say or told.leaving is not None:
             self._stirred.set()
 
     def _flush(self) -> None:

@@ -14,12 +14,12 @@ from tradeflood.models import Model
 from tradeflood.models.checks import checked
 from tradeflood.models.identity import number_equals
 from tradeflood.models.time import HOUR, MS, SECOND
-from tradeflood.planner.run import Node
+from tradeflood.planner import Node
 from tradeflood.runner.execute import Network
 from tradeflood.runner.execute import ask as ask_venue
 from tradeflood.runner.line import Channel, Health, Line, Subscription, packed
 from tradeflood.transport.record import Recorder
-from tradeflood.turns import Ask, Connector, Page, Step
+from tradeflood.turns import Ask, Connector, Page, Reply, Step
 
 M = TypeVar("M", bound=Model)
 
@@ -191,7 +191,7 @@ class Stream(Generic[M]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.failed = error
+            self.failed = error if isinstance(error, TradeFloodError) else _broken(error)
             self._ready.set()
 
     def _health(self, venue: str) -> Health:
@@ -313,7 +313,7 @@ class Stream(Generic[M]):
             node = Node(request.identity(sub.connector.venue), bound, request, Page(), 0)
             try:
                 reply = await ask_venue(node, self._network, "poll")
-                rows = [checked(row) for row in sub.step.models(bound.decode(reply.body))]
+                rows = polled(sub, reply)
             except TradeFloodError as error:
                 health.unreadable += isinstance(error, PayloadChanged)
                 health.complain(str(error))
@@ -326,6 +326,26 @@ class Stream(Generic[M]):
                 if new:
                     self._give(new)
             await clock.sleep(max(0, began + every - clock.now()))
+
+
+def _broken(error: BaseException) -> DeclarationError:
+    broken = DeclarationError(f"a live stream failed: {error!r}")
+    broken.__cause__ = error
+    return broken
+
+
+def polled(sub: Subscription, reply: Reply) -> list[Any]:
+    """The models of a polled answer.
+
+    Raises PayloadChanged where it is not what was declared.
+    """
+    bound = sub.step.turn.bound
+    try:
+        return [checked(row) for row in sub.step.models(bound.decode(reply.body))]
+    except TradeFloodError:
+        raise
+    except Exception as error:
+        raise bound.changed(error, reply.body) from error
 
 
 class _Group:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from attrs import define
+
 from tradeflood.errors import RateLimited
 from tradeflood.models.time import DAY, MINUTE, MS, SECOND, iso
 from tradeflood.transport.base import Call, Exit, Transport
@@ -15,13 +17,21 @@ _LAG = 5 * MS  # a request that was sent later may be counted earlier by the ven
 _FAR = 100_000 * DAY  # as late as a date can be written
 
 
+@define
+class Spent:
+    """A weight, and when the venue counted it at the latest."""
+
+    at: int
+    weight: int
+
+
 class Window:
     """What was spent of one budget in the last window: a sliding log, so that no window of that length exceeds the limit."""
 
     def __init__(self, budget: Budget) -> None:
         self.limit, self.per = budget.limit, budget.per + _LAG
         self.turn = asyncio.Lock()  # who waits for room goes in the order of asking
-        self._log: deque[tuple[int, int]] = deque()
+        self._log: deque[Spent] = deque()
         self._used = 0
         self._last = 0
 
@@ -30,24 +40,26 @@ class Window:
         at = max(now, self._last)
         self._forget(at)
         left = self._used
-        for spent, cost in self._log:
+        for spent in self._log:
             if left + weight <= self.limit:
                 break
-            left -= cost
-            at = spent + self.per
+            left -= spent.weight
+            at = max(at, spent.at + self.per)
         return at
 
-    def spend(self, at: int, weight: int) -> None:
-        """Take a weight as spent."""
+    def spend(self, at: int, weight: int) -> Spent:
+        """Take a weight as spent. Put `at` of what comes back later, once it is known when the venue counted it."""
         self._last = max(at, self._last)
-        self._log.append((self._last, weight))
+        spent = Spent(self._last, weight)
+        self._log.append(spent)
         self._used += weight
+        return spent
 
     def correct(self, now: int, used: int) -> None:
         """Take the venue's own count of what was used, where it is more than ours."""
         self._forget(now)
         if used > self._used:
-            self._log.append((max(now, self._last), used - self._used))
+            self._log.append(Spent(max(now, self._last), used - self._used))
             self._used = used
 
     def used(self, now: int) -> int:
@@ -56,8 +68,8 @@ class Window:
         return self._used
 
     def _forget(self, now: int) -> None:
-        while self._log and self._log[0][0] <= now - self.per:
-            self._used -= self._log.popleft()[1]
+        while self._log and self._log[0].at <= now - self.per:
+            self._used -= self._log.popleft().weight
 
 
 class Limiter:
@@ -71,12 +83,16 @@ class Limiter:
         self._windows: dict[tuple[str, str, Exit | None], Window] = {}
         self._paused: dict[tuple[str, Exit], int] = {}
 
-    async def spend(self, call: Call) -> None:
-        """Wait until a call may be made; calls of one budget go in the order of asking.
+    async def spend(self, call: Call) -> Spent:
+        """Wait until a call may be made; calls of one budget go in the order of asking. What was spent for it.
 
         Raises RateLimited where the venue has ordered a pause longer than anybody waits.
         """
-        await self._book(self._window(call), call.venue, call.exit, call.weight)
+        return await self._book(self._window(call), call.venue, call.exit, call.weight)
+
+    def answered(self, spent: Spent) -> None:
+        """The call is over: the venue counted it somewhere between then and now, so take it as counted now."""
+        spent.at = max(spent.at, self._clock.now())
 
     async def attempt(self, venue: str, feed: Feed, leave: Exit) -> None:
         """Wait until another connection to a venue's feed may be opened."""
@@ -86,7 +102,7 @@ class Limiter:
             window = self._windows[key] = Window(Budget("connection attempts", *feed.attempts))
         await self._book(window, venue, None, 1)
 
-    async def _book(self, window: Window, venue: str, leave: Exit | None, weight: int) -> None:
+    async def _book(self, window: Window, venue: str, leave: Exit | None, weight: int) -> Spent:
         async with window.turn:
             while True:
                 now = self._clock.now()
@@ -97,7 +113,7 @@ class Limiter:
                 if at <= now:
                     break
                 await self._clock.sleep(at - now)
-            window.spend(now, weight)
+            return window.spend(now, weight)
 
     def correct(self, call: Call, used: int) -> None:
         """Take the venue's own count of a budget."""
@@ -127,8 +143,11 @@ class Limited:
 
     async def send(self, call: Call) -> Reply:
         """The venue's answer, once the budget allows the question."""
-        await self.limiter.spend(call)
-        return await self._inner.send(call)
+        spent = await self.limiter.spend(call)
+        try:
+            return await self._inner.send(call)
+        finally:
+            self.limiter.answered(spent)
 
     async def close(self) -> None:
         """Close the inner transport."""

@@ -168,6 +168,7 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
         def __init__(self) -> None:
             super().__init__()
             self.parts: list[bytes] = []
+            self.size = 0
             self.ended = False
 
         def on_ws_frame(self, transport: Any, frame: Any) -> None:
@@ -176,8 +177,13 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
                 heard(frame.get_payload_as_bytes())
             elif kind in data:
                 self.parts.append(frame.get_payload_as_bytes())
+                self.size += len(self.parts[-1])
+                if self.size > LARGEST:
+                    raise picows.WSProtocolError(
+                        picows.WSCloseCode.MESSAGE_TOO_BIG, f"a message larger than {LARGEST} bytes"
+                    )
                 if frame.fin:
-                    whole, self.parts = b"".join(self.parts), []
+                    whole, self.parts, self.size = b"".join(self.parts), [], 0
                     heard(whole)
             elif kind == ping:
                 transport.send_pong(frame.get_payload_as_bytes())
@@ -185,10 +191,6 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
                 self.end(f"closed by the venue: {frame.get_close_code()} {frame.get_close_message() or ''}".rstrip())
                 transport.send_close(frame.get_close_code())
                 transport.disconnect()
-
-        def on_ws_disconnected(self, transport: Any) -> None:
-            del transport
-            self.end("the connection was cut")
 
         def end(self, why: str) -> None:
             if not self.ended:
@@ -204,8 +206,14 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
         max_frame_size=LARGEST,
     )
     over = asyncio.ensure_future(transport.wait_disconnected())
-    over.add_done_callback(lambda done: None if done.cancelled() else done.exception())  # the listener was told already
+    over.add_done_callback(lambda done: reader.end(_why(done)))
     return _PicowsSocket(transport, reader)
+
+
+def _why(over: asyncio.Future[Any]) -> str:
+    """Why picows gave a connection up; the venue's own goodbye was heard before."""
+    error = None if over.cancelled() else over.exception()
+    return f"closed by us: {error}" if error is not None else "the connection was cut"
 
 
 class _PicowsSocket:

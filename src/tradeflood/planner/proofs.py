@@ -1,0 +1,56 @@
+"""What the answers of a finished want prove: the way from a run's bookkeeping to claims. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tradeflood.coverage import Claim, Grade
+from tradeflood.coverage.claims import weakest
+from tradeflood.coverage.evidence import derived, in_sequence, on_grid, over_range
+from tradeflood.models import interval
+from tradeflood.planner.parts import Want, Work, ordered
+from tradeflood.spans import Spans
+from tradeflood.turns import Chain, Connector, Ids, Recent
+
+
+def claims_of(want: Want, work: Work, latest: int) -> Iterator[Claim]:
+    """The claims of a want that is over; `latest` is the venue's clock as it was last heard."""
+    dataset, style = work.ask.dataset, want.turn.bound.spec.pages
+    connector = want.turn.bound.connector
+    clock = min(want.clock, work.clock, latest)
+    settle, parser = connector.rest.settle, parser_of(connector)
+    covered = Spans.of(*want.covered)
+    rows = ordered(work.ask.model, work.models.values())
+    if isinstance(want.turn.ids, Ids):
+        ids = want.turn.ids
+        numbered = sorted((int(row.position), row) for row in rows)
+        whole = zip(ids.ids, ids.times, ids.bounded, strict=True)
+        yield from in_sequence(dataset, whole, covered, numbered, clock, settle, parser)
+    elif isinstance(style, Recent | Chain):
+        yield from over_range(dataset, covered, rows, clock, settle, parser, firm=want.firm)
+    elif style is not None and style.per == "interval":
+        yield from on_grid(dataset, work.ask.interval, covered, rows, clock, settle, parser)
+
+
+def claims_of_derived(work: Work, clock: int) -> Iterator[Claim]:
+    """Rows made from other models hold what those hold, at the weakest of their grades, and nothing more."""
+    if not work.ask.model.time or not work.basis:
+        return
+    names = {part.name: value for part, value in zip(work.ask.model.variants(), work.ask.variant, strict=True)}
+    grid = interval(names["interval"]) if "interval" in names else None
+    spans, grade = work.asked, Grade.A
+    if grid is not None:
+        spans = Spans.of(*((grid.ceil(low), grid.ceil(high)) for low, high in spans))
+    for frame in work.basis:
+        for dataset, parts in frame.coverage.parts.items():
+            spans &= frame.coverage.held(dataset)
+            grade = weakest([grade, *(part.grade for part in parts if part.grade)])
+    if grid is not None:
+        spans = Spans.of(*((grid.ceil(low), grid.floor(high)) for low, high in spans))
+    rows = ordered(work.ask.model, work.models.values())
+    yield from derived(work.ask.dataset, spans, rows, "made from other rows", grade, clock)
+
+
+def parser_of(connector: Connector) -> str:
+    """The name of the code that reads a venue: module and the library's version of it."""
+    return f"{type(connector).__module__}.{type(connector).__qualname__}"

@@ -1,0 +1,242 @@
+"""Both WebSocket clients against a server that misbehaves: every message whole, and one reason when it is over."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+import websockets
+from websockets.asyncio.server import serve
+
+from tradeflood.errors import TransportError
+from tradeflood.transport import DIRECT, user_agent
+from tradeflood.transport.websocket import LARGEST, open_socket
+
+pytestmark = pytest.mark.loopback
+
+BOTH = [pytest.param(False, id="websockets"), pytest.param(True, id="picows")]
+HUGE = 10_000_000
+
+
+class Ears:
+    def __init__(self):
+        self.heard, self.whys = [], []
+        self.stirred = asyncio.Event()
+
+    def message(self, data):
+        assert type(data) is bytes
+        self.heard.append(data)
+        self.stirred.set()
+
+    def lost(self, why):
+        self.whys.append(why)
+        self.stirred.set()
+
+    async def until(self, good):
+        while not good(self):
+            self.stirred.clear()
+            await asyncio.wait_for(self.stirred.wait(), 5)
+
+
+@asynccontextmanager
+async def talking(play, fast, **options):
+    """A server that plays its part on each connection, a client at it, and its ears."""
+    if fast:
+        pytest.importorskip("picows")
+    ears = Ears()
+    async with serve(play, "127.0.0.1", 0, compression=None, max_size=None, **options) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/path?a=b"
+        socket = await open_socket(url, ears, leave=DIRECT, headers=(("X-Ours", "1"),), fast=fast)
+        try:
+            yield socket, ears
+        finally:
+            await socket.close()
+
+
+def run(main):
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_messages_come_whole_and_in_order_and_go_out(fast):
+    """Text, binary, empty, in pieces, large; and the request says who we are."""
+    told = []
+
+    async def play(peer):
+        told.append((peer.request.path, peer.request.headers["User-Agent"], peer.request.headers["X-Ours"]))
+        await peer.send("ä")
+        await peer.send(b"\x00\xff")
+        await peer.send("")
+        await peer.send(["in ", "", "pieces"])
+        await peer.send("x" * 1_000_000)
+        told.append(await peer.recv())
+        told.append(await peer.recv())
+        await peer.send("end")
+        await peer.wait_closed()
+
+    async def main():
+        async with talking(play, fast) as (socket, ears):
+            await socket.send("text")
+            await socket.send(b"bytes")
+            await ears.until(lambda e: e.heard[-1:] == [b"end"])
+            assert ears.heard == ["ä".encode(), b"\x00\xff", b"", b"in pieces", b"x" * 1_000_000, b"end"]
+
+    run(main)
+    assert told[0] == ("/path?a=b", user_agent(), "1")
+    assert [said if isinstance(said, str) else said.decode() for said in told[1:]] == ["text", "bytes"]
+
+
+@pytest.mark.parametrize("fast", BOTH)
+@pytest.mark.parametrize("fragments", [1, 10])
+def test_a_message_of_ten_million_bytes_ends_the_connection_by_name(fast, fragments):
+    """In one frame or in ten: it is not gathered, and the reason says what happened."""
+
+    async def play(peer):
+        await peer.send("before")
+        piece = "x" * (HUGE // fragments)
+        await peer.send(piece if fragments == 1 else [piece] * fragments)
+        await peer.send("after")
+        await peer.wait_closed()
+
+    async def main():
+        async with talking(play, fast) as (_, ears):
+            await ears.until(lambda e: e.whys)
+            assert ears.heard == [b"before"]
+            (why,) = ears.whys
+            assert "1009" in why or "larger than" in why, why
+            assert "\n" not in why
+
+    assert HUGE > LARGEST
+    run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_a_close_says_code_and_reason(fast):
+    async def play(peer):
+        await peer.send("1")
+        await peer.close(4001, "slow consumer")
+
+    async def main():
+        async with talking(play, fast) as (socket, ears):
+            await ears.until(lambda e: e.whys)
+            assert ears.heard == [b"1"]
+            assert "4001" in ears.whys[0]
+            assert "slow consumer" in ears.whys[0]
+            with pytest.raises(TransportError):
+                await socket.send("too late")
+        assert len(ears.whys) == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+@pytest.mark.parametrize("what", ["cut", "half", "unmasked nonsense", "reset"])
+def test_a_connection_that_breaks_is_lost_once(fast, what):
+    """Cut between frames, inside a frame, or full of what is no frame."""
+
+    async def play(peer):
+        await peer.send("1")
+        raw = {"cut": b"", "reset": b"", "half": b"\x81\x7e\x03\xe8half of it", "unmasked nonsense": b"\xff\xff\xff\xff\xff\xff"}[what]
+        peer.transport.write(raw)
+        await asyncio.sleep(0)
+        if what == "reset":
+            peer.transport.abort()
+        else:
+            peer.transport.close()
+
+    async def main():
+        async with talking(play, fast) as (_, ears):
+            await ears.until(lambda e: e.whys)
+            assert ears.heard == [b"1"]
+            assert ears.whys[0]
+        assert len(ears.whys) == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_pings_of_the_venue_are_answered(fast):
+    answered = asyncio.Event()
+
+    async def play(peer):
+        pong = await peer.ping(b"are you there")
+        await pong
+        answered.set()
+        await peer.send("yes")
+        await peer.wait_closed()
+
+    async def main():
+        async with talking(play, fast) as (_, ears):
+            await ears.until(lambda e: e.heard)
+            assert answered.is_set()
+
+    run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_closing_is_said_once_and_does_not_hang_where_nobody_answers(fast):
+    async def play(peer):
+        await peer.send("1")
+        peer.transport.pause_reading()
+        await asyncio.sleep(3)
+
+    async def main():
+        begin = asyncio.get_running_loop().time()
+        async with talking(play, fast, close_timeout=0.01) as (socket, ears):
+            await ears.until(lambda e: e.heard)
+            await socket.close()
+            assert ears.whys == ["closed by us"]
+            assert asyncio.get_running_loop().time() - begin < 2.5
+
+    run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_who_is_paused_reads_nothing_until_resumed(fast):
+    async def play(peer):
+        await peer.send("1")
+        await peer.recv()
+        await peer.send("2")
+        await peer.wait_closed()
+
+    async def main():
+        async with talking(play, fast) as (socket, ears):
+            await ears.until(lambda e: e.heard)
+            socket.pause()
+            await socket.send("go on")
+            await asyncio.sleep(0.05)
+            assert ears.heard == [b"1"]
+            socket.resume()
+            await ears.until(lambda e: len(e.heard) == 2)
+
+    run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:1/", "ws://nobody.invalid/", "http://127.0.0.1:1/", "nonsense"])
+def test_what_cannot_be_opened_is_a_transport_error_that_names_it(fast, url):
+    async def main():
+        with pytest.raises(TransportError) as error:
+            await open_socket(url, Ears(), leave=DIRECT, fast=fast)
+        assert str(error.value).startswith(f"{url}: ")
+        assert "\n" not in str(error.value)
+
+    run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+@pytest.mark.parametrize("status", [200, 404, 429, 503])
+def test_a_refused_handshake_is_a_transport_error_that_says_how(fast, status):
+    def refuse(peer, request):
+        return peer.respond(status, "<html>no</html>")
+
+    async def play(peer):
+        raise AssertionError
+
+    async def main():
+        async with serve(play, "127.0.0.1", 0, process_request=refuse) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            with pytest.raises(TransportError, match=str(status)):
+                await open_socket(url, Ears(), leave=DIRECT, fast=fast)
+
+    run(main)
+    assert websockets
