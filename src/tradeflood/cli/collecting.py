@@ -36,9 +36,10 @@ async def collect_job(
     wanted = Model.named(model)
     if out == "parquet" and path is None and sys.stdout.isatty():
         raise UsageError("parquet is binary: name a --file, or send the output elsewhere")
-    queries = [Query(wanted, name, start=start, end=end, **words) for name in market]
     session = Flood(config)
-    session.check(*queries)  # before a store is opened
+    queries = session.queries(wanted, market, start, end, **words)
+    if not offline:
+        session.check(*queries)  # before a store is opened; what is held may be of a venue that is gone
     async with session as flood:
         if out == "store":
             await asyncio.to_thread(flood.open_store)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import click
 from attrs import evolve
@@ -74,6 +76,14 @@ async def _pulse(runner: Runner) -> None:
             )
 
 
+def program() -> str:
+    """How this command was called: its name where the shell finds it, else its path."""
+    if shutil.which("tradeflood"):
+        return "tradeflood"
+    path = Path(sys.argv[0])
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def show(report: Report, config: Config, *, as_json: bool) -> None:
     """The table, and the next command to type."""
     if as_json:
@@ -100,7 +110,7 @@ def show(report: Report, config: Config, *, as_json: bool) -> None:
     print_table(["market", "model", "", "rows", "new", "first", "last", "coverage"], rows)
     if report.collected:
         line = report.collected[0]
-        words = f"tradeflood collect {line.dataset.model.name()} {line.dataset.venue}:{line.dataset.market}"
+        words = f"{program()} collect {line.dataset.model.name()} {line.dataset.venue}:{line.dataset.market}"
         if "interval" in {part.name for part in line.dataset.model.variants()}:
             words += f" --interval {line.dataset.variant[0]}"
         words += f" --start {iso(line.first)} --offline"

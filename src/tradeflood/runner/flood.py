@@ -122,11 +122,7 @@ class Flood:
         `strict` raises Incomplete where any of the range is not held on grade B or better.
         Raises UsageError for what cannot be asked, and the venue's error where nothing could be had.
         """
-        if end is None and getattr(model, "time", None) is not None:
-            end = iso(self.clock.now())
-        queries = [Query(model, market, start=start, end=end, **variant) for market in markets]
-        if not queries:
-            raise UsageError("say which market, such as binance:BTC/USDT")
+        queries = self.queries(model, markets, start, end, **variant)
         frames = await self._offline(queries) if offline else list(await self.run(self.plan(*queries)))
         frame = joined(model, frames)
         if strict:
@@ -158,6 +154,19 @@ class Flood:
             connector = self.venues.connector(query.venue)
             if not self.venues.registry.binding(type(connector), query.model, query.variant).has_live():
                 raise UsageError(f"{query.venue} has no live {' '.join([query.model.name(), *query.variant])}")
+
+    def queries(
+        self, model: type[M], markets: Sequence[str], start: When | None, end: When | None, **variant: str
+    ) -> list[Query[M]]:
+        """One query per market; an open end is now, by the session's clock.
+
+        Raises UsageError for what cannot be asked.
+        """
+        if not markets:
+            raise UsageError("say which market, such as binance:BTC/USDT")
+        if end is None and getattr(model, "time", None) is not None:
+            end = iso(self.clock.now())
+        return [Query(model, market, start=start, end=end, **variant) for market in markets]
 
     def plan(self, *queries: Query[Any]) -> Plan:
         """The plan of some queries; nothing is asked yet."""
