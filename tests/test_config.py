@@ -69,7 +69,7 @@ def test_the_usual_file_is_read_where_it_is_and_missed_by_nobody():
 
 
 def test_a_dict_has_the_same_shape():
-    import tomllib  # noqa: PLC0415
+    import tomllib
 
     assert load_config(tomllib.loads(WHOLE)) == load_config(write(WHOLE))
 
@@ -248,7 +248,7 @@ def test_the_default_store_is_named_once():
 
 def test_every_key_is_on_the_page():
     """A key that nobody can look up does not exist."""
-    from attrs import fields  # noqa: PLC0415
+    from attrs import fields
 
     page = (Path(__file__).parents[1] / "docs" / "look-up" / "configuration.md").read_text(encoding="utf-8")
     names = {field.name for cls in (Config, Collect, Settings) for field in fields(cls)}

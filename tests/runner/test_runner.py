@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradeflood import plugins
-from tradeflood.coverage import Dataset, Grade, held, stretches
+from tradeflood.coverage import Dataset, Grade, digest_of, held, stretches
 from tradeflood.coverage.evidence import in_sequence
 from tradeflood.errors import TransportError, UsageError
 from tradeflood.models import Side, Trade
@@ -159,6 +159,9 @@ def test_live_claims_hold_no_moment_of_which_a_row_is_missing(history, sizes, ra
         assert not [
             row for row, _ in rows if row.trade_id not in there and sure.touches(row.venue_time, row.venue_time + 1)
         ]
+    claims += tail.rest()
+    sure = held(claims)
+    assert not [row for row, _ in rows if row.trade_id not in there and sure.touches(row.venue_time, row.venue_time + 1)]
     assert {claim.grade for claim in claims} <= {Grade.A}
 
 
@@ -169,21 +172,36 @@ def trade(number, at):
 def test_live_claims_join_from_batch_to_batch():
     tail = Tail(BTC, "p", consecutive=True)
     claims = [claim for number in range(998, 1004) for claim in tail.claims([trade(number, 10 * number)])]
-    assert [(part.start, part.end) for part in stretches(claims)] == [(9_981, 10_030)]
+    (claim,) = claims + tail.rest()
+    assert (claim.count, claim.left, claim.right) == (6, "998", "1004")
+    assert claim.digest == digest_of(trade(number, 10 * number) for number in range(998, 1004))
+    assert [(part.start, part.end) for part in stretches([claim])] == [(9_981, 10_030)]
 
 
 def test_live_claims_join_with_those_of_rest():
     """REST holds 996 … 999, the stream brings 999 … 1001: they share a row."""
     rows = [(number, trade(number, 10 * number)) for number in range(996, 1000)]
     rest = list(in_sequence(BTC, [((996, 1000), (9_955, 9_995), True)], Spans.of((996, 1000)), rows, 10**6, 0, "p"))
-    live = Tail(BTC, "p", consecutive=True).claims([trade(number, 10 * number) for number in range(999, 1002)])
+    tail = Tail(BTC, "p", consecutive=True)
+    live = tail.claims([trade(number, 10 * number) for number in range(999, 1002)]) + tail.rest()
     assert [(part.start, part.end, part.grade) for part in stretches(rest + live)] == [(9_955, 10_010, Grade.A)]
 
 
 def test_a_missing_live_id_leaves_a_hole():
     tail = Tail(BTC, "p", consecutive=True)
     claims = tail.claims([trade(number, 10 * number) for number in (1, 2, 3, 5, 6)])
+    assert held(claims) == Spans.of((11, 30))  # what a hole has ended is handed on at once, the rest grows on
+    claims += tail.rest()
     assert held(claims) == Spans.of((11, 30), (51, 60))
+
+
+def test_a_claim_that_grows_is_handed_on_after_a_while():
+    """Not one claim per batch: one per quarter of a minute."""
+    tail = Tail(BTC, "p", consecutive=True)
+    ready = [claim for number in range(1, 61) for claim in tail.claims([trade(number, number * SECOND)])]
+    assert 3 <= len(ready) <= 5
+    ((start, end),) = held(ready + tail.rest())
+    assert (start, end) == (SECOND + 1, 60 * SECOND)
 
 
 def test_without_consecutive_ids_nothing_live_is_claimed():

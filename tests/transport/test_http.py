@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tradeflood.errors import TransportError, UsageError
+from tradeflood.testing import FakeClock
 from tradeflood.transport import DIRECT, Call, Exit, HttpTransport, user_agent
 from tradeflood.transport import http as module
-from tradeflood.testing import FakeClock
 from tradeflood.turns import Budget, Request, get
 
 pytestmark = pytest.mark.loopback

@@ -83,7 +83,9 @@ def _show(reports: list[Report]) -> None:
 
 def _troubles(report: Report) -> list[tuple[Trouble, bool]]:
     """What to show of a report, ascending: what is there, and what was repaired."""
-    parts = (report.audited, False), (Audited(report.repaired, report.audited.agreed), True)
+    mended = {finding.open_time for finding in report.repaired}
+    before = tuple(at for at in report.audited.agreed if at not in mended)
+    parts = (report.audited, False), (Audited(report.repaired, before), True)
     return sorted(((trouble, done) for audited, done in parts for trouble in merged(audited)), key=lambda t: t[0].start)
 
 

@@ -134,6 +134,8 @@ async def stream_job(
         reader.cancel()
         await asyncio.gather(reader, ender, return_exceptions=True)
         await rows.close()
+        if keeper is not None:
+            await asyncio.to_thread(keeper.close, rows.take())
         trouble = [text for health in rows.health.values() for text in health.trouble]
     if failed is not None:
         raise failed

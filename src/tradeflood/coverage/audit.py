@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Context, Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -143,7 +143,7 @@ def audit(
     """
     text = dataset.variant[0]
     theirs = {row.open_time: row for row in candles}
-    book = _Book(trades, claims, interval(text), text, read, _unit(theirs.values()))
+    book = _Book(trades, claims, interval(text), text, read, _unit(theirs.values()), theirs, spans)
     others: dict[int, list[Candle]] = {}
     for row in versions:
         others.setdefault(row.open_time, []).append(row)
@@ -153,7 +153,7 @@ def audit(
         for at in opens[bisect_left(opens, span[0]) : bisect_left(opens, span[1])]:
             their = theirs.get(at)
             ours = book.candle(at, their)
-            if _differences(ours, their, book.unit):
+            if book.differences(ours, their):
                 cases.append(_Case(book, at, ours, their, others.get(at, ())))
             elif ours is not None:
                 agreed.append(at)
@@ -171,7 +171,7 @@ def alone(dataset: Dataset, candles: Iterable[Candle], spans: Spans) -> Audited:
         if why:
             factor = _misplaced(row, unit)
             cause = Cause.WRONG if factor is None else Cause.UNIT
-            detail = why if factor is None else f"{why}; a factor of {_power(factor)} would explain it"
+            detail = why if factor is None else f"possible only with a quote volume × {_power(factor)}"
             findings.append(Finding(dataset, None, row.interval, row.open_time, cause, (), detail))
         elif row.volume:
             agreed.append(row.open_time)
@@ -221,10 +221,11 @@ class _Book:
     """All trades that were read, by time and by number, and what is claimed of them."""
 
     def __init__(
-        self, trades: Sequence[Trade], claims: Iterable[Claim], grid: Interval, text: str, read: Span, unit: Decimal
-    ) -> None:
+        self, trades: Sequence[Trade], claims: Iterable[Claim], grid: Interval, text: str, read: Span, unit: Decimal,
+        theirs: Mapping[int, Candle], spans: Spans,
+    ) -> None:  # fmt: skip
         self.trades, self.claims, self.grid, self.text = trades, list(claims), grid, text
-        self.read, self.unit = read, unit
+        self.read, self.unit, self.theirs, self.spans = read, unit, theirs, spans
         self.times = [row.venue_time for row in trades]
         self.held = held(self.claims) & Spans.of(read)
         self.factors: Counter[tuple[int, int] | None] = Counter()
@@ -261,6 +262,41 @@ class _Book:
             unordered = {row.price for row in rows if row.venue_time == last and not row.trade_id.isdecimal()}
             made.close = theirs.close if theirs.close in unordered else made.close
         return made
+
+    def differences(self, ours: Candle | None, theirs: Candle | None) -> tuple[Difference, ...]:
+        """The fields that both know and that differ. A candle without volume says the same as none: nothing traded."""
+        if theirs is not None and not theirs.volume and not theirs.trades:
+            if ours is None:
+                return ()
+            return tuple(Difference(name, getattr(ours, name), getattr(theirs, name)) for name in ("volume", "trades"))
+        if ours is None or theirs is None:
+            known = [(name, getattr(ours or theirs, name, None)) for name in FIELDS]
+            return tuple(
+                Difference(name, value if ours else None, value if theirs else None)
+                for name, value in known
+                if value is not None
+            )
+        return tuple(
+            Difference(name, mine, its)
+            for name in FIELDS
+            if (mine := getattr(ours, name)) is not None
+            and (its := getattr(theirs, name)) is not None
+            and mine != its
+            and not (name == "quote_volume" and self.near(mine, its, ours.trades))
+        )
+
+    def near(self, ours: Decimal, theirs: Decimal, trades: int | None) -> bool:
+        """Whether a quote volume is ours, or ours with the worth of each trade cut to the digits that the venue shows."""
+        slack = _EXACT.multiply(self.cut, Decimal(1000 if trades is None else trades))
+        return _EXACT.abs(_EXACT.subtract(ours, theirs)) <= slack
+
+    @cached_property
+    def cut(self) -> Decimal:
+        """What a trade's worth may lose at the venue: one unit of the last digit shown, where prices × sizes have more."""
+        if not self.trades:
+            return Decimal()
+        finest = min(_last_digit(row.price) for row in self.trades) + min(_last_digit(row.size) for row in self.trades)
+        return self.unit if finest < _last_digit(self.unit) else Decimal()
 
     @cached_property
     def chained(self) -> list[tuple[Claim, int, int]]:
@@ -334,7 +370,7 @@ class _Case:
 
     def explained(self, rows: Sequence[Trade]) -> bool:
         """Whether these trades make the venue's candle exactly."""
-        return not _differences(self.book.made(rows, self.at, self.theirs), self.theirs, self.book.unit)
+        return not self.book.differences(self.book.made(rows, self.at, self.theirs), self.theirs)
 
     @cached_property
     def absent(self) -> list[tuple[int, int]]:
@@ -356,7 +392,7 @@ class _Case:
 
 
 def _judged(case: _Case, dataset: Dataset, kind: str) -> Finding:
-    differences = _differences(case.ours, case.theirs, case.book.unit)
+    differences = case.book.differences(case.ours, case.theirs)
     for cause, test in TESTS:
         detail = test(case)
         if detail:
@@ -370,7 +406,7 @@ def _judged(case: _Case, dataset: Dataset, kind: str) -> Finding:
 
 def _revised(case: _Case) -> str:
     """Another copy of the venue's candle agrees with our trades, and it is not the one that is stored."""
-    if any(not _differences(case.ours, other, case.book.unit) for other in case.versions):
+    if any(not case.book.differences(case.ours, other) for other in case.versions):
         return "the venue has changed its candle since it was stored: its other version agrees"
     return ""
 
@@ -405,10 +441,11 @@ def _value_power(case: _Case) -> int | None:
     assert case.ours is not None
     assert case.theirs is not None
     assert case.ours.quote_volume is not None
+    assert case.theirs.quote_volume is not None
     price, volume = case.factor or (0, 0)
     for power in (price + volume, price, volume, *sorted(range(-18, 19), key=abs)):
         scaled = case.ours.quote_volume.scaleb(power, _EXACT)
-        if _near(scaled, case.theirs.quote_volume, case.ours.trades, case.book.unit):
+        if case.book.near(scaled, case.theirs.quote_volume, case.ours.trades):
             return power
     return None
 
@@ -417,7 +454,7 @@ def _merged_fills(case: _Case) -> str:
     """All agrees but the number of trades: one of the two counts fills, the other orders."""
     if case.ours is None or case.theirs is None:
         return ""
-    if [difference.field for difference in _differences(case.ours, case.theirs, case.book.unit)] != ["trades"]:
+    if [difference.field for difference in case.book.differences(case.ours, case.theirs)] != ["trades"]:
         return ""
     more = "ours are fills that the venue counts as one" if (case.ours.trades or 0) > (case.theirs.trades or 0) else ""
     return more or "ours are merged, the venue counts every fill"
@@ -427,15 +464,14 @@ def _doubled(case: _Case) -> str:
     """Without one of two equal trades, or without all such repetitions, the candles agree."""
     if case.ours is None or case.theirs is None:
         return ""
-    seen: Counter[tuple[object, ...]] = Counter()
-    extra: list[int] = []
-    for index, row in enumerate(case.rows):
-        what = row.price, row.size, row.venue_time // SECOND
-        if seen[what]:
-            extra.append(index)
-        seen[what] += 1
+    equal: dict[tuple[object, ...], list[int]] = {}
+    for index, row in enumerate(case.rows):  # the time of one of them may be coarser
+        equal.setdefault((row.price, row.size, row.venue_time // SECOND), []).append(index)
+    groups = [group for group in equal.values() if len(group) > 1]
     over = _EXACT.subtract(case.ours.volume, case.theirs.volume)
-    for gone in (*([index] for index in extra if case.rows[index].size == over), extra):
+    single = [[index] for group in groups if case.rows[group[0]].size == over for index in group]
+    every = [[at for group in groups for at in group[1:]], [at for group in groups for at in group[:-1]]]
+    for gone in (*single, *every):
         if gone and _volume(case.rows[index] for index in gone) == over:
             left = [row for index, row in enumerate(case.rows) if index not in gone]
             if case.explained(left):
@@ -444,49 +480,83 @@ def _doubled(case: _Case) -> str:
     return ""
 
 
-def _moved(rule: str) -> Callable[[_Case], Iterator[tuple[str, int, int]]]:
-    first, last = rule.split()
-    cut = {"open": bisect_left, "shut": bisect_right}
-
-    def slices(case: _Case) -> Iterator[tuple[str, int, int]]:
-        book = case.book
-        if book.held.covers(Spans.of((case.at, case.end + 1))):
-            yield _RULES[rule], cut[first](book.times, case.at), cut[last](book.times, case.end)
-
-    return slices
+def _duration(time: int) -> str:
+    for name, size in (("h", HOUR), ("min", MINUTE), ("s", SECOND)):
+        if time % size == 0:
+            return f"{time // size} {name}"
+    return f"{time // MS} ms"
 
 
-def _shifted(case: _Case) -> Iterator[tuple[str, int, int]]:
-    book = case.book
-    for distance in _SHIFTS:
-        if distance < case.end - case.at:
-            for shift in (distance, -distance):
-                start, end = case.at + shift, case.end + shift
-                if book.held.covers(Spans.of((start, end))):
-                    after = "later" if shift > 0 else "earlier"
-                    yield f"the venue's candle begins {_duration(distance)} {after}", bisect_left(book.times, start), bisect_left(book.times, end)  # fmt: skip
+@frozen
+class _Rule:
+    """Which trades a candle has that opens at one time and ends at another, otherwise than by [open, end)."""
+
+    told: str
+    shift: int
+    first: Callable[[Sequence[int], int], int]
+    after: Callable[[Sequence[int], int], int]
+
+    def slice(self, book: _Book, at: int) -> tuple[int, int]:
+        """The trades of the candle that opens then: the first, and the one after the last."""
+        end = book.grid.next(at)
+        return self.first(book.times, at + self.shift), self.after(book.times, end + self.shift)
+
+    def known(self, book: _Book, at: int) -> bool:
+        """Whether all trades that the rule may give to the candle were read and are held."""
+        return book.held.covers(Spans.of((at + self.shift, book.grid.next(at) + self.shift + 1)))
+
+    def neighbours(self, book: _Book, at: int) -> set[str]:
+        """What the candles before and after say to it, of those that are compared and that it would change.
+
+        `against` is one that agrees as it is, `for` one that agrees by the rule only.
+        """
+        said = set()
+        for other in (book.grid.floor(at - 1), book.grid.next(at)):
+            first, after = self.slice(book, other)
+            mine = book.slices.get(other, (first, first))
+            if (first, after) == mine or not book.spans.touches(other, other + 1) or not self.known(book, other):
+                continue
+            theirs = book.theirs.get(other)
+            if not book.differences(book.candle(other, theirs), theirs):
+                said.add("against")
+            elif not book.differences(book.made(book.trades[first:after], other, theirs), theirs):
+                said.add("for")
+        return said
 
 
-_RULES = {
-    "shut shut": "a trade at the boundary belongs to the candle that ends there",
-    "open shut": "a trade at the boundary belongs to both candles",
-    "shut open": "a trade at the boundary belongs to neither candle",
-}
-_SHIFTS = (MS, SECOND, MINUTE, *(half * 30 * MINUTE for half in range(1, REACH // (30 * MINUTE) + 1)))
-_WINDOWS = (*map(_moved, _RULES), _shifted)
+_SHIFTS = (MS, SECOND, MINUTE, *range(30 * MINUTE, REACH + 1, 30 * MINUTE))
+_RULES = (
+    _Rule("a trade at the boundary belongs to the candle that ends there", 0, bisect_right, bisect_right),
+    _Rule("a trade at the boundary belongs to both candles", 0, bisect_left, bisect_right),
+    _Rule("a trade at the boundary belongs to neither candle", 0, bisect_right, bisect_left),
+    *(
+        _Rule(f"the venue's candle begins {_duration(abs(shift))} {word}", shift, bisect_left, bisect_left)
+        for distance in _SHIFTS
+        for shift, word in ((distance, "later"), (-distance, "earlier"))
+    ),
+)
 
 
 def _boundary(case: _Case) -> str:
-    """With the trades between other boundaries the candles agree. That it would be empty explains no absent candle."""
-    if case.theirs is None:
+    """With the trades between other boundaries the candles agree, and no neighbour speaks against them.
+
+    Where a trade is known to be missing and ours is less, that is why, however well another one may fit. That nothing is
+    left by some rule explains an absent candle only where a neighbour confirms the rule.
+    """
+    book, wanted = case.book, Decimal() if case.theirs is None else case.theirs.volume
+    if case.absent and (case.ours is None or case.ours.volume < wanted):
         return ""
-    mine = case.book.slices.get(case.at, (0, 0))
-    wanted = case.theirs.volume
-    for windows in _WINDOWS:
-        for told, first, after in windows(case):
-            rows = case.book.trades[first:after]
-            if (first, after) != mine and _volume(rows) == wanted and case.explained(rows):
-                return told
+    mine = book.slices.get(case.at, (0, 0))
+    for rule in _RULES:
+        if abs(rule.shift) >= case.end - case.at or not rule.known(book, case.at):
+            continue
+        first, after = rule.slice(book, case.at)
+        rows = book.trades[first:after]
+        if (first, after) == mine or _volume(rows) != wanted or not case.explained(rows):
+            continue
+        said = rule.neighbours(book, case.at)
+        if "against" not in said and (rows or "for" in said):
+            return rule.told
     return ""
 
 
@@ -533,37 +603,6 @@ TESTS: tuple[tuple[Cause, Callable[[_Case], str]], ...] = (
 
 
 # ---------------------------------------------------------------- exact comparison
-
-
-def _differences(ours: Candle | None, theirs: Candle | None, unit: Decimal) -> tuple[Difference, ...]:
-    """The fields that both know and that differ. A candle without volume says the same as none: nothing traded."""
-    if theirs is not None and not theirs.volume and not theirs.trades:
-        if ours is None:
-            return ()
-        return tuple(Difference(name, getattr(ours, name), getattr(theirs, name)) for name in ("volume", "trades"))
-    if ours is None or theirs is None:
-        there = ours or theirs
-        known = [(name, getattr(there, name)) for name in FIELDS if getattr(there, name, None) is not None]
-        return tuple(Difference(name, value if ours else None, value if theirs else None) for name, value in known)
-    found = []
-    for name in FIELDS:
-        mine, its = getattr(ours, name), getattr(theirs, name)
-        if mine is None or its is None or mine == its:
-            continue
-        if name == "quote_volume" and _near(mine, its, ours.trades, unit):
-            continue
-        found.append(Difference(name, mine, its))
-    return tuple(found)
-
-
-def _near(ours: Decimal, theirs: Decimal | None, trades: int | None, unit: Decimal) -> bool:
-    """Whether a quote volume is ours, or ours with each trade cut to the digits that the venue shows."""
-    if theirs is None or ours == theirs:
-        return theirs is not None
-    if Decimal(1).scaleb(_last_digit(ours), _EXACT) >= unit:
-        return False
-    slack = _EXACT.multiply(unit, Decimal(max(1, 1000 if trades is None else trades)))
-    return _EXACT.abs(_EXACT.subtract(ours, theirs)) <= slack
 
 
 def _unit(candles: Iterable[Candle]) -> Decimal:
@@ -614,13 +653,6 @@ def _gone(case: _Case) -> str:
 
 def _power(power: int) -> str:
     return f"{10**power}" if power >= 0 else f"1/{10**-power}"
-
-
-def _duration(time: int) -> str:
-    for name, size in (("h", HOUR), ("min", MINUTE), ("s", SECOND)):
-        if time % size == 0:
-            return f"{time // size} {name}"
-    return f"{time // MS} ms"
 
 
 def _text(value: Decimal | int | None) -> str:

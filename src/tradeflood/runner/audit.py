@@ -19,7 +19,7 @@ from tradeflood.planner import Node, Query, Run
 from tradeflood.runner.execute import carry_out
 from tradeflood.runner.flood import Flood, keep
 from tradeflood.spans import EMPTY, Span, Spans
-from tradeflood.store import Store
+from tradeflood.store import Store, Summary
 
 PORTION = 200_000
 """How many trades are looked at together, so that a long audit needs no more memory than a short one."""
@@ -69,10 +69,8 @@ def audit_store(
             if rows[1:3] != dataset[1:3]:
                 continue
             spans = asked & common(name, claims, store.claims(rows))
-            found = counts.get(rows)
-            rate = found.rows / max(1, found.last - found.first) if found else 0
             report = Report(dataset, rows.variant[0], spans, Audited())
-            reports.append(evolve(report, audited=_audited(store, report, {}, int(PORTION / rate) if rate else None)))
+            reports.append(evolve(report, audited=_audited(store, report, {}, _portion(counts.get(rows)))))
             rest -= spans
         report = Report(dataset, None, rest, Audited())
         reports.append(evolve(report, audited=_audited(store, report, {})))
@@ -151,6 +149,13 @@ def _audited(store: Store, report: Report, fresh: Mapping[int, Candle], portion:
         findings += found.findings
         agreed += found.agreed
     return Audited(tuple(findings), tuple(agreed))
+
+
+def _portion(trades: Summary | None) -> int | None:
+    """How long a portion is; None where all goes in one."""
+    if trades is None or trades.rows <= PORTION:
+        return None
+    return (trades.last - trades.first) * PORTION // trades.rows
 
 
 def _portions(spans: Spans, text: str, portion: int | None) -> Iterator[Span]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import evolve
+
 from tradeflood.coverage import Claim, Dataset
 from tradeflood.coverage.evidence import of_live_candles, of_live_ids
 from tradeflood.models import Candle, Model
+from tradeflood.models.time import SECOND
 from tradeflood.planner.parts import ordered
 from tradeflood.planner.proofs import parser_of
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.store import Store
+
+GROWS_FOR = 15 * SECOND
+"""How long a claim of live rows grows before it is handed on."""
 
 
 class Keeper:
@@ -40,6 +46,13 @@ class Keeper:
         ]
         self._store.write(batches, claims)
 
+    def close(self, rows: Sequence[Any] = ()) -> None:
+        """Nothing; the last rows are stored, then every claim that was still growing."""
+        self.write(rows)
+        claims = [claim for tail in self._tails.values() for claim in tail.rest()]
+        if claims:
+            self._store.write({}, claims)
+
     def _tail(self, dataset: Dataset) -> Tail:
         tail = self._tails.get(dataset)
         if tail is None:
@@ -50,14 +63,20 @@ class Keeper:
 
 
 class Tail:
-    """The claims of live rows: of consecutive ids from batch to batch, of closed candles."""
+    """The claims of one dataset's live rows: of consecutive ids from batch to batch, of closed candles.
+
+    The claim at the edge grows with every batch that follows from it, and is handed on after a while or when a
+    hole ends it, so that there are not as many claims as batches.
+    """
 
     def __init__(self, dataset: Dataset, parser: str, *, consecutive: bool) -> None:
         self._dataset, self._parser, self._consecutive = dataset, parser, consecutive
         self._last: tuple[int, int] | None = None
+        self._growing: Claim | None = None
+        self._handed_on = 0
 
     def claims(self, rows: Sequence[Any]) -> list[Claim]:
-        """What a batch proves, together with the row before it."""
+        """The claims that are ready, after a batch."""
         unique = {row.position: row for row in rows}
         here = ordered(self._dataset.model, unique.values())
         clock = max((row.received_at or 0) for row in here)
@@ -73,5 +92,28 @@ class Tail:
             numbered = [(at, row) for at, row in numbered if at > self._last[0]]
         if not numbered:
             return []
-        claims, self._last = of_live_ids(self._dataset, numbered, self._last, self._parser)
-        return claims
+        made, self._last = of_live_ids(self._dataset, numbered, self._last, self._parser)
+        ready = []
+        for claim in made:
+            if self._growing is not None and self._growing.right == claim.left:
+                self._growing = grown(self._growing, claim)
+            else:
+                ready += self.rest()
+                self._growing = claim
+        if clock - self._handed_on > GROWS_FOR:
+            ready += self.rest()
+            self._handed_on = clock
+        return ready
+
+    def rest(self) -> list[Claim]:
+        """The claim that was still growing, if there is one."""
+        claim, self._growing = self._growing, None
+        return [] if claim is None else [claim]
+
+
+def grown(first: Claim, second: Claim) -> Claim:
+    """Two claims of rows that follow one another, as one."""
+    digest = int(first.digest, 16) ^ int(second.digest, 16)
+    return evolve(
+        first, end=second.end, count=first.count + second.count, digest=f"{digest:016x}", as_of=second.as_of, right=second.right
+    )

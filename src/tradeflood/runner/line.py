@@ -231,7 +231,8 @@ class Line:
     async def over(self, within: int | None = None) -> bool:
         """Wait until it has ended, or for so many ns; whether it has."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._over.wait(), None if within is None else max(0, within) / SECOND)
+            async with asyncio.timeout(None if within is None else max(0, within) / SECOND):
+                await self._over.wait()
         return self._over.is_set()
 
     @property
@@ -260,7 +261,8 @@ class Line:
                 due = told.due(clock.now())
                 wait = None if due is None else max(0, due - clock.now()) / SECOND
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stirred.wait(), wait)
+                    async with asyncio.timeout(wait):  # wait_for of Python 3.11 may swallow a cancellation
+                        await self._stirred.wait()
                 self._stirred.clear()
                 if told.leaving is not None or (told.expires is not None and clock.now() >= told.expires):
                     return  # whoever holds this line replaces it; reading goes on meanwhile

@@ -257,16 +257,20 @@ class Runner:
             return
         self.stream = stream = self._flood.stream_of(asks)
         keeper = Keeper(self._flood.venues, store)
+        writing: asyncio.Future[None] | None = None
         try:
             await stream.begin()
             while True:
                 await self._clock.sleep(BATCH_AGE)
-                await asyncio.to_thread(keeper.write, stream.take())
+                writing = asyncio.ensure_future(asyncio.to_thread(keeper.write, stream.take()))
+                await asyncio.shield(writing)
                 if stream.failed is not None:
                     raise stream.failed
         finally:
+            if writing is not None:
+                await asyncio.wait([writing])  # one batch after the other, also at the end
             await stream.close()
-            await asyncio.to_thread(keeper.write, stream.take())
+            await asyncio.to_thread(keeper.close, stream.take())
 
     # ---------------------------------------------------------------- the report
 

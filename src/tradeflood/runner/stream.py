@@ -38,7 +38,13 @@ def subscription(ask: Ask, connector: Connector, binding: Any) -> Subscription:
     made = type(binding)
     if not made.has_live():
         raise UsageError(f"{connector.venue} has no live {ask.model.name()} ({' '.join(ask.variant)})")
-    step = binding.live(connector, ask)
+    try:
+        step = binding.live(connector, ask)
+        spare = binding.fallback(connector, ask) if made.has_fallback() else None
+    except TradeFloodError:
+        raise
+    except Exception as error:
+        raise DeclarationError(f"{made.__qualname__}.live failed: {error!r}") from error
     if isinstance(step, Step) and not step.turn.bound.spec.live:
         return _polled(ask, connector, made, step)
     if not isinstance(step, Step):
@@ -47,8 +53,8 @@ def subscription(ask: Ask, connector: Connector, binding: Any) -> Subscription:
     if feed is None:
         raise DeclarationError(f"{connector.venue} declares live turns and no feed")
     path = feed.path if bound.spec.path is None else bound.spec.path
-    spare = _polled(ask, connector, made, binding.fallback(connector, ask)) if made.has_fallback() else None
-    return Subscription(ask, step, connector, made.numbered, path, bound.topic(step.turn.args), spare)
+    stand_in = None if spare is None else _polled(ask, connector, made, spare)
+    return Subscription(ask, step, connector, made.numbered, path, bound.topic(step.turn.args), stand_in)
 
 
 def _polled(ask: Ask, connector: Connector, made: type[Any], step: Any) -> Subscription:

@@ -59,7 +59,8 @@ async def open_socket(
     """
     opener = _opener(fast, leave)
     try:
-        return await asyncio.wait_for(opener(url, listener, leave, headers), OPEN_WITHIN)
+        async with asyncio.timeout(OPEN_WITHIN):
+            return await opener(url, listener, leave, headers)
     except TimeoutError as error:
         raise TransportError(f"{url}: no connection within {OPEN_WITHIN:g} s") from error
     except asyncio.CancelledError:
@@ -188,7 +189,9 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
             elif kind == ping:
                 transport.send_pong(frame.get_payload_as_bytes())
             elif kind == close:
-                self.end(f"closed by the venue: {frame.get_close_code()} {frame.get_close_message() or ''}".rstrip())
+                said = frame.get_close_message() or b""
+                why = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+                self.end(f"closed by the venue: {int(frame.get_close_code())} {why}".rstrip())
                 transport.send_close(frame.get_close_code())
                 transport.disconnect()
 
