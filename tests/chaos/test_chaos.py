@@ -110,7 +110,9 @@ def _judged(part, store, truth) -> list[str]:
         for row in real_rows
         if held.touches(row.venue_time, row.venue_time + 1) and have[key(row)] < want[key(row)]
     ]
-    return absent + [f"{dataset.label}: {row} is there and did not happen" for row in rows if have[key(row)] > want[key(row)]]
+    return absent + [
+        f"{dataset.label}: {row} is there and did not happen" for row in rows if have[key(row)] > want[key(row)]
+    ]
 
 
 def _figures(candle) -> object:

@@ -83,7 +83,10 @@ QUESTIONS = [
     (("candle", "binance:BTC/USDT", "--interval", "soon"), "soon"),
     (("candle", "binance:BTC/USDT", "--interval", "-1m"), "-1m"),
     (("candle", "binance:BTC/USDT", "--interval", "1d@Nowhere/City"), "Nowhere/City"),
-    (("candle", "binance:BTC/USDT", "--interval", "1m", "--origin", "moon"), "no origin 'moon'; there are venue, trades"),
+    (
+        ("candle", "binance:BTC/USDT", "--interval", "1m", "--origin", "moon"),
+        "no origin 'moon'; there are venue, trades",
+    ),
     (("trade", "binance:BTC/USDT", "--kind", "cooked"), "no kind 'cooked'; there are raw, merged"),
     (("trade", "nobitex:BTC/IRT", "--kind", "merged"), "nobitex trade: no kind 'merged'; there are raw"),
     (("trade", "binance:BTC/USDT", "--interval", "1m"), "no option 'interval'"),
@@ -175,12 +178,16 @@ def test_a_port_that_is_taken(refused):
 
 def test_parquet_on_a_terminal(refused, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert "parquet is binary: name a --file" in refused("collect", "trade", "binance:BTC/USDT", *DAY, "--out", "parquet")
+    assert "parquet is binary: name a --file" in refused(
+        "collect", "trade", "binance:BTC/USDT", *DAY, "--out", "parquet"
+    )
 
 
 @pytest.mark.parametrize("out", ["csv", "json", "parquet"])
 def test_a_file_that_cannot_be_written(refused, venues, out):
-    told = refused("collect", "candle", "binance:BTC/USDT", "--interval", "1h", *DAY, "--out", out, "--file", "no/such/folder/x")
+    told = refused(
+        "collect", "candle", "binance:BTC/USDT", "--interval", "1h", *DAY, "--out", out, "--file", "no/such/folder/x"
+    )
     assert "--file no/such/folder/x: cannot be written: No such file or directory" in told
 
 
@@ -215,7 +222,20 @@ def test_one_market_of_two_is_delivered_and_the_other_named(venues, capfd):
 def test_strict_says_what_is_missing_and_exits_with_three(venues, capfd):
     """Nobitex gives its recent trades only: an hour of them cannot be held."""
     with pytest.raises(SystemExit) as end:
-        main(["collect", "trade", "nobitex:BTC/IRT", "--start", "2024-01-01", "--end", "2024-01-02", "--strict", "--out", "csv"])
+        main(
+            [
+                "collect",
+                "trade",
+                "nobitex:BTC/IRT",
+                "--start",
+                "2024-01-01",
+                "--end",
+                "2024-01-02",
+                "--strict",
+                "--out",
+                "csv",
+            ]
+        )
     _, err = capfd.readouterr()
     assert end.value.code == 3
     assert "not complete: " in err
@@ -274,14 +294,22 @@ def test_the_errors_of_the_library_can_be_told_apart(venues):
         ("memory://x", "takes nothing behind it"),
     ],
 )
-@pytest.mark.parametrize("command", [("migrate",), ("run", "--for", "1s"), ("collect", "trade", "binance:BTC/USDT", *DAY)])
+@pytest.mark.parametrize(
+    "command", [("migrate",), ("run", "--for", "1s"), ("collect", "trade", "binance:BTC/USDT", *DAY)]
+)
 def test_a_store_that_is_none(refused, monkeypatch, command, url, says):
     monkeypatch.setenv("TRADEFLOOD_STORE", url)
     assert says in refused(*command)
 
 
 @pytest.mark.parametrize(
-    "command", [("migrate",), ("run", "--for", "1s"), ("collect", "trade", "binance:BTC/USDT", *DAY), ("plan", "trade", "binance:BTC/USDT", *DAY)]
+    "command",
+    [
+        ("migrate",),
+        ("run", "--for", "1s"),
+        ("collect", "trade", "binance:BTC/USDT", *DAY),
+        ("plan", "trade", "binance:BTC/USDT", *DAY),
+    ],
 )
 def test_a_store_that_cannot_be_written(refused, monkeypatch, command):
     Path("file").write_text("")
@@ -293,11 +321,20 @@ def test_a_store_that_another_process_holds(refused, monkeypatch, tmp_path):
     """The line says which process, and nothing waits for it."""
     monkeypatch.setenv("TRADEFLOOD_STORE", f"chdb://{tmp_path}/store")
     script = f"from tradeflood.store import open_store; s = open_store('chdb://{tmp_path}/store'); print('held', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         try:
             assert holder.stdout.readline() == "held\n"
-            for command in (("migrate",), ("coverage",), ("run", "--for", "1s"), ("collect", "trade", "binance:BTC/USDT", *DAY)):
-                assert f"process {holder.pid} holds it; stop that, or choose another folder" in refused(*command, code=1)
+            for command in (
+                ("migrate",),
+                ("coverage",),
+                ("run", "--for", "1s"),
+                ("collect", "trade", "binance:BTC/USDT", *DAY),
+            ):
+                assert f"process {holder.pid} holds it; stop that, or choose another folder" in refused(
+                    *command, code=1
+                )
             with pytest.raises(StoreError, match="holds it"):
                 tf.collect(tf.Trade, "binance:BTC/USDT", start="2024-01-01", end="2024-01-02")
         finally:
@@ -344,7 +381,11 @@ def test_collect_without_a_network_is_one_line(refused, cut):
 def started(*args, **more):
     """The command as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tradeflood.cli.main", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+        [sys.executable, "-m", "tradeflood.cli.main", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
     )
 
 
@@ -352,7 +393,9 @@ def started(*args, **more):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_stops_on_a_signal_with_everything_flushed(venues, capfd, number):
     """Exit code 0, the table, no traceback; what came live is in the store."""
-    Path("t.toml").write_text('store = "chdb://./store"\n[[collect]]\nmodel = "trade"\nmarkets = ["binance:BTC/USDT"]\nhistory = "10s"\n')
+    Path("t.toml").write_text(
+        'store = "chdb://./store"\n[[collect]]\nmodel = "trade"\nmarkets = ["binance:BTC/USDT"]\nhistory = "10s"\n'
+    )
     with started("run", "t.toml") as process:
         process.stderr.readline()  # "collecting from …"
         time.sleep(1.5)
@@ -373,7 +416,9 @@ def test_a_reader_that_leaves_is_no_error(venues, out):
     """As in `tradeflood collect … | head -1`."""
     read, write = os.pipe()
     words = ["collect", "candle", "binance:BTC/USDT", "--interval", "1m", *DAY, "--out", out]
-    with subprocess.Popen([sys.executable, "-m", "tradeflood.cli.main", *words], stdout=write, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tradeflood.cli.main", *words], stdout=write, stderr=subprocess.PIPE, text=True
+    ) as process:
         os.close(write)
         os.close(read)
         _, err = process.communicate(timeout=20)

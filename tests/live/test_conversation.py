@@ -189,7 +189,9 @@ def test_a_frame_of_many_things_loses_none(venue):
     assert told.leaving == "the venue closes this connection"
 
 
-@pytest.mark.parametrize("data", [b"", b"nonsense", b"\xff\xfe", b"5", b"[5]", b'[{"is":"unheard of"}]', b"[{}]", b"null", b"[" * 100])
+@pytest.mark.parametrize(
+    "data", [b"", b"nonsense", b"\xff\xfe", b"5", b"[5]", b'[{"is":"unheard of"}]', b"[{}]", b"null", b"[" * 100]
+)
 def test_a_frame_that_is_none_is_named_and_the_conversation_goes_on(venue, data):
     """Also where the connector stumbles in a way that nobody foresaw."""
     told = talk(venue, ["a"])
@@ -205,7 +207,12 @@ def test_a_frame_that_is_none_is_named_and_the_conversation_goes_on(venue, data)
 
 @given(st.lists(st.sampled_from(["ping", "send", "wait", "garbage"]), max_size=60))
 def test_whatever_comes_in_whatever_order_the_limit_of_messages_holds(venue, steps):
-    told = Conversation(venue, Feed("ws://toy", messages=(3, SECOND), topics_per_message=1, heartbeat=Heartbeat(MINUTE, "hi")), list("abcde"), 0)
+    told = Conversation(
+        venue,
+        Feed("ws://toy", messages=(3, SECOND), topics_per_message=1, heartbeat=Heartbeat(MINUTE, "hi")),
+        list("abcde"),
+        0,
+    )
     now, sent = 0, []
     for step in steps:
         if step == "ping":

@@ -69,7 +69,10 @@ def test_a_message_of_ten_million_bytes_costs_a_connection_and_is_named(venue, f
 
 
 @pytest.mark.parametrize("fast", BOTH)
-@pytest.mark.parametrize(("fault", "venue"), [("halfframe#2", "binance"), ("cut=5#2", "binance"), ("halfframe#1", "nobitex"), ("cut=5#1", "okx")])
+@pytest.mark.parametrize(
+    ("fault", "venue"),
+    [("halfframe#2", "binance"), ("cut=5#2", "binance"), ("halfframe#1", "nobitex"), ("cut=5#1", "okx")],
+)
 def test_a_connection_that_breaks_is_opened_again(fault, venue, fast):
     many = int(fault[-1])
     rows, health, played = stream(venue, fault, fast=fast, until=lambda health: health.opened > many)

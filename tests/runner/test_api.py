@@ -265,7 +265,9 @@ def test_offline_is_what_the_store_holds(stored, monkeypatch):
     """Collected once, it is read without any venue; what was never collected is not there, and strict says so."""
     first = candles()
     for name in ("REST_URL", "FEED_URL"):
-        monkeypatch.setenv(f"TRADEFLOOD_VENUES__BINANCE__{name}", f"{'ws' if name == 'FEED_URL' else 'http'}://127.0.0.1:1")
+        monkeypatch.setenv(
+            f"TRADEFLOOD_VENUES__BINANCE__{name}", f"{'ws' if name == 'FEED_URL' else 'http'}://127.0.0.1:1"
+        )
     again = candles(offline=True, strict=True)
     assert [(row.open_time, row.close) for row in again] == [(row.open_time, row.close) for row in first]
     assert candles().coverage.parts.keys() == first.coverage.parts.keys()  # asks nobody either: all of it is held

@@ -160,7 +160,10 @@ def test_every_venue_fails_by_name_and_holds_nothing(venue, fault):
     (frame,) = simulated.run(candles(market, venue=venue))
     assert not frame
     assert frame.failures
-    assert all(isinstance(error, Unavailable | PayloadChanged | TransportError | RateLimited | Refused) for error in failures(frame))
+    assert all(
+        isinstance(error, Unavailable | PayloadChanged | TransportError | RateLimited | Refused)
+        for error in failures(frame)
+    )
     assert all(venue in str(error) for error in failures(frame))
     assert not any(frame.coverage.held(dataset) for dataset in frame.coverage.parts)
     assert simulated.clock.elapsed < HOUR
@@ -302,7 +305,9 @@ def test_one_failed_page_of_trades_costs_only_what_it_stood_for():
     missing = query.spans - held(frame)
     assert missing.bounds[0] >= before
     assert missing.bounds[1] <= after + 1
-    assert not [row for row in whole if int(row.trade_id) in lost and held(frame).touches(row.venue_time, row.venue_time + 1)]
+    assert not [
+        row for row in whole if int(row.trade_id) in lost and held(frame).touches(row.venue_time, row.venue_time + 1)
+    ]
     assert query.start <= failure.start < failure.end <= query.end
 
 
@@ -375,8 +380,12 @@ def test_a_status_that_nobody_knows_is_passed_on_and_not_streamed():
 def test_tickers_whose_answer_lacks_one_of_them_deliver_the_others():
     def rule(call):
         names = msgspec.json.decode(params_of(call)["symbols"])
-        number = dict.fromkeys("lastPrice bidPrice askPrice openPrice highPrice lowPrice volume quoteVolume".split(), "1")
-        return [{"symbol": name, **number, "closeTime": 1, "lastId": 1, "count": 1} for name in names if name != "BUSDT"]
+        number = dict.fromkeys(
+            "lastPrice bidPrice askPrice openPrice highPrice lowPrice volume quoteVolume".split(), "1"
+        )
+        return [
+            {"symbol": name, **number, "closeTime": 1, "lastId": 1, "count": 1} for name in names if name != "BUSDT"
+        ]
 
     frames = Venue(rule=rule).run(*(Query(Ticker, f"binance:{base}/USDT") for base in "ABC"))
     assert [[row.market for row in frame] for frame in frames] == [["A/USDT"], [], ["C/USDT"]]
@@ -457,7 +466,9 @@ def test_a_page_of_trades_that_fails_under_derived_candles_is_missing_from_their
             ]  # fmt: skip
 
     start = NOW // MINUTE * MINUTE - HOUR
-    query = Query(Candle, "binance:BTC/USDT", interval="1m", origin="trades", start=iso(start), end=iso(start + 40 * MINUTE))
+    query = Query(
+        Candle, "binance:BTC/USDT", interval="1m", origin="trades", start=iso(start), end=iso(start + 40 * MINUTE)
+    )
     (whole,) = Venue().run(query)
     assert held(whole) == query.spans
     venue = Venue(rule=at_page(1, path=TRADES))
@@ -471,7 +482,9 @@ def test_a_page_of_trades_that_fails_under_derived_candles_is_missing_from_their
     assert all(query.start <= failure.start < failure.end <= query.end for failure in frame.failures)
     assert lost.size >= 9 * MINUTE  # a thousand trades
     volumes = {row.open_time: row.volume for row in whole}
-    assert all(row.volume == volumes[row.open_time] for row in frame if held(frame).touches(row.open_time, row.open_time + 1))
+    assert all(
+        row.volume == volumes[row.open_time] for row in frame if held(frame).touches(row.open_time, row.open_time + 1)
+    )
 
 
 def one_candle(scope, call):
@@ -484,7 +497,14 @@ def one_candle(scope, call):
         def pack(self, rows):
             raise RuntimeError("a bug in a packing step")
 
-    bad = Query(Candle, "binance:BTC/USDT", interval="1m", origin="trades", start=iso(NOW // MINUTE * MINUTE - HOUR), end=iso(NOW // MINUTE * MINUTE))
+    bad = Query(
+        Candle,
+        "binance:BTC/USDT",
+        interval="1m",
+        origin="trades",
+        start=iso(NOW // MINUTE * MINUTE - HOUR),
+        end=iso(NOW // MINUTE * MINUTE),
+    )
     frame, other = Venue().run(bad, candles())
     assert len(other) == 60
     assert not other.failures
@@ -644,7 +664,9 @@ def test_a_connector_that_stumbles_over_an_answer_is_a_failure_not_a_crash(scope
     assert "a bug in judge" in str(error)
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Feb 2026 25:61:61 GMT", "Thu, 01 Jan 99999 00:00:00 GMT", "\x00", "0"])
+@pytest.mark.parametrize(
+    "date", ["", "yesterday", "Mon, 99 Feb 2026 25:61:61 GMT", "Thu, 01 Jan 99999 00:00:00 GMT", "\x00", "0"]
+)
 def test_a_date_that_is_none_does_no_harm(date):
     """The venue's clock is then ours."""
 
@@ -655,7 +677,9 @@ def test_a_date_that_is_none_does_no_harm(date):
     assert frame.failures == ()
 
 
-@pytest.mark.parametrize("header", ["soon", "-5", "1.5", "9" * 5000, "99999999999", "Thu, 01 Jan 99999 00:00:00 GMT", ""])
+@pytest.mark.parametrize(
+    "header", ["soon", "-5", "1.5", "9" * 5000, "99999999999", "Thu, 01 Jan 99999 00:00:00 GMT", ""]
+)
 def test_a_retry_after_that_is_none_does_no_harm(header):
     """It pauses as if there were none, or fails at once where it names a moment that nobody waits for."""
 

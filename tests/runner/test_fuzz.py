@@ -53,7 +53,11 @@ def queries(venue):
                 yield Query(Trade, market, kind=kind, start=iso(NOW - 6 * MINUTE), end=iso(NOW - 5 * MINUTE))
 
 
-CASES = [pytest.param(query, id=f"{query.venue}-{number}-{query.model.name()}") for venue in VENUES for number, query in enumerate(queries(venue))]
+CASES = [
+    pytest.param(query, id=f"{query.venue}-{number}-{query.model.name()}")
+    for venue in VENUES
+    for number, query in enumerate(queries(venue))
+]
 
 
 @cache
@@ -117,7 +121,9 @@ def test_every_turn_that_asks_is_among_the_cases():
         for name, spec in vars(connector).items():
             if isinstance(spec, TurnSpec) and not spec.live:
                 original[name] = spec.build
-                spec.build = lambda *args, _name=name, _build=spec.build, _venue=query.venue: seen.add((_venue, _name)) or _build(*args)
+                spec.build = lambda *args, _name=name, _build=spec.build, _venue=query.venue: (
+                    seen.add((_venue, _name)) or _build(*args)
+                )
         try:
             run(query, lambda _, body: body)
         finally:
@@ -163,7 +169,11 @@ def test_bodies_that_nobody_expects(query):
             judge(frame, query)
 
 
-@given(st.sampled_from([case.values[0] for case in CASES]), st.binary(max_size=60) | st.text(max_size=40).map(str.encode), st.integers(1, 3))
+@given(
+    st.sampled_from([case.values[0] for case in CASES]),
+    st.binary(max_size=60) | st.text(max_size=40).map(str.encode),
+    st.integers(1, 3),
+)
 def test_random_bodies(query, body, number):
     judge(run(query, lambda place, good: body if place >= number else good), query)
 
@@ -242,7 +252,9 @@ def test_a_price_that_is_none_is_never_a_row(query, price):
             for step in path[:-1]:
                 holder = holder[step]
             last = path[-1] if path else None
-            if last in {"p", "px", "price", "o", "open"} or (last == 1 and isinstance(holder, list) and isinstance(holder[1], str)):
+            if last in {"p", "px", "price", "o", "open"} or (
+                last == 1 and isinstance(holder, list) and isinstance(holder[1], str)
+            ):
                 if isinstance(holder[last], list):
                     holder[last][0] = price
                 else:

@@ -85,7 +85,12 @@ def test_an_answer_comes_back_with_its_status_headers_and_our_time():
 
 def test_what_is_sent_says_who_we_are_and_what_the_connector_declares():
     heard = []
-    ask(whole(b"1"), heard=heard, request=Request("/a/b", (("q", "x y&z"),), "POST", (("K", "v"),), b"{}"), headers=(("H", "w"),))
+    ask(
+        whole(b"1"),
+        heard=heard,
+        request=Request("/a/b", (("q", "x y&z"),), "POST", (("K", "v"),), b"{}"),
+        headers=(("H", "w"),),
+    )
     head = heard[0].decode()
     assert head.startswith("POST /a/b?q=x+y%26z HTTP/1.1\r\n")
     assert f"User-Agent: {user_agent()}".lower() in head.lower()

@@ -137,7 +137,12 @@ def test_a_connection_that_breaks_is_lost_once(fast, what):
 
     async def play(peer):
         await peer.send("1")
-        raw = {"cut": b"", "reset": b"", "half": b"\x81\x7e\x03\xe8half of it", "unmasked nonsense": b"\xff\xff\xff\xff\xff\xff"}[what]
+        raw = {
+            "cut": b"",
+            "reset": b"",
+            "half": b"\x81\x7e\x03\xe8half of it",
+            "unmasked nonsense": b"\xff\xff\xff\xff\xff\xff",
+        }[what]
         peer.transport.write(raw)
         await asyncio.sleep(0)
         if what == "reset":

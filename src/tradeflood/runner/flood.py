@@ -228,7 +228,14 @@ class Flood:
         for query in queries:
             for market in _markets(query, found.get(query.venue), self.venues):
                 ask = Ask(
-                    query.model, query.venue, market.market, market.symbol, query.variant, EMPTY, self.clock.now(), market
+                    query.model,
+                    query.venue,
+                    market.market,
+                    market.symbol,
+                    query.variant,
+                    EMPTY,
+                    self.clock.now(),
+                    market,
                 )
                 asks.setdefault(ask.dataset, ask)
         return list(asks.values())
@@ -333,7 +340,9 @@ def demand(frame: Frame[Any], queries: Sequence[Query[Any]], least: Grade = Grad
     wanted = {query.venue: query for query in queries}
     lacking: list[str] = [str(failure.error) for failure in frame.failures]
     for dataset, part in frame.coverage.weaker_than(least):
-        lacking.append(f"{dataset.label}: {iso(part.start)} … {iso(part.end)} is {part.state} {part.grade or ''}".rstrip())
+        lacking.append(
+            f"{dataset.label}: {iso(part.start)} … {iso(part.end)} is {part.state} {part.grade or ''}".rstrip()
+        )
     for dataset, parts in frame.coverage.parts.items():
         query = wanted[dataset.venue]
         for start, end in query.spans - Spans.of(*((part.start, part.end) for part in parts)):
@@ -371,5 +380,3 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     if trouble:
         raise trouble[0].with_traceback(sys.exc_info()[2])
     return outcome[0]
-
-

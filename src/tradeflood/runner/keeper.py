@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from attrs import evolve
 
 from tradeflood.coverage import Claim, Dataset
 from tradeflood.coverage.evidence import of_live_candles, of_live_ids
+from tradeflood.errors import PayloadChanged, TradeFloodError
 from tradeflood.models import Candle, Model
+from tradeflood.models.checks import exact
 from tradeflood.models.time import SECOND
 from tradeflood.planner.parts import ordered
 from tradeflood.planner.proofs import parser_of
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.store import Store
 
+log = logging.getLogger("tradeflood")
+
 GROWS_FOR = 15 * SECOND
 """How long a claim of live rows grows before it is handed on."""
 
 
 class Keeper:
-    """Puts batches of live rows into a store, of any models and markets, together with their claims."""
+    """Puts batches of live rows into a store, of any models and markets, together with their claims.
 
-    def __init__(self, venues: SessionVenues, store: Store) -> None:
+    A row that no store can hold exactly is left out, `blame` hears of it, and the others are stored.
+    """
+
+    def __init__(self, venues: SessionVenues, store: Store, blame: Callable[[TradeFloodError], None] | None = None) -> None:
         self._venues, self._store = venues, store
+        self._blame = blame or (lambda error: log.warning("%s", error))
         self._tails: dict[Dataset, Tail] = {}
 
     def write(self, rows: Sequence[Any]) -> None:
@@ -33,7 +42,7 @@ class Keeper:
             return
         batches: dict[type[Model], list[Any]] = {}
         parts: dict[Dataset, list[Any]] = {}
-        for row in rows:
+        for row in self._fitting(rows):
             model = type(row)
             batches.setdefault(model, []).append(row)
             variant = tuple(getattr(row, part.name) for part in model.variants())
@@ -45,6 +54,13 @@ class Keeper:
             for claim in self._tail(dataset).claims(some)
         ]
         self._store.write(batches, claims)
+
+    def _fitting(self, rows: Sequence[Any]) -> Iterator[Any]:
+        for row in rows:
+            try:
+                yield exact(row)
+            except PayloadChanged as error:
+                self._blame(error)
 
     def close(self, rows: Sequence[Any] = ()) -> None:
         """Nothing; the last rows are stored, then every claim that was still growing."""
@@ -87,7 +103,7 @@ class Tail:
             return list(of_live_candles(self._dataset, text, ascending, clock, self._parser))
         if not self._consecutive:
             return []
-        numbered = sorted((int(row.position), row) for row in here)
+        numbered = sorted((int(row.position), row) for row in here if _is_number(row.position))
         if self._last is not None:
             numbered = [(at, row) for at, row in numbered if at > self._last[0]]
         if not numbered:
@@ -111,9 +127,18 @@ class Tail:
         return [] if claim is None else [claim]
 
 
+def _is_number(position: Any) -> bool:
+    return isinstance(position, str) and position.isdecimal() and len(position) < 20
+
+
 def grown(first: Claim, second: Claim) -> Claim:
     """Two claims of rows that follow one another, as one."""
     digest = int(first.digest, 16) ^ int(second.digest, 16)
     return evolve(
-        first, end=second.end, count=first.count + second.count, digest=f"{digest:016x}", as_of=second.as_of, right=second.right
+        first,
+        end=second.end,
+        count=first.count + second.count,
+        digest=f"{digest:016x}",
+        as_of=second.as_of,
+        right=second.right,
     )

@@ -210,9 +210,7 @@ class Line:
         """
         leave = self._network.scheme.exit("feed")
         await self._network.limiter.attempt(self._connector.venue, self._feed, leave)
-        self.socket = await open_socket(
-            self._url, self, leave=leave, headers=self._feed.headers, fast=self._fast
-        )
+        self.socket = await open_socket(self._url, self, leave=leave, headers=self._feed.headers, fast=self._fast)
         self._health.opened += 1
         self._record("connect", "", self._url)
         self._task = asyncio.create_task(self._talk())

@@ -256,7 +256,7 @@ class Runner:
         if not asks:
             return
         self.stream = stream = self._flood.stream_of(asks)
-        keeper = Keeper(self._flood.venues, store)
+        keeper = Keeper(self._flood.venues, store, self._fail)
         writing: asyncio.Future[None] | None = None
         try:
             await stream.begin()
