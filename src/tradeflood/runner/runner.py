@@ -31,6 +31,8 @@ PASS_EVERY = 5 * SECOND
 LIST_EVERY = 60 * SECOND  # of lists, such as tickers and markets
 EDGE_GRACE = 2 * SECOND  # what a stream may still be bringing when a witness is asked
 CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
+SETTLE_WITHIN = 15.0  # seconds that the last pass may take
+REMEMBERED = 200  # failures that a report tells: the newest
 HISTORY = "10m"
 
 DEFAULT_COLLECT = [
@@ -97,6 +99,9 @@ class Runner:
         self._backlogs: dict[Dataset, Backlog] = {}
         self._behind = False
         self._failures: dict[str, TradeFloodError] = {}
+        self._unfound: list[tuple[Query[Any], int]] = []
+        self._searched = 0
+        self._heard = False
         self.stream: Stream[Any] | None = None
 
     async def run(self, stop: asyncio.Event, duration: int | None = None) -> Report:
@@ -107,7 +112,8 @@ class Runner:
         store = await asyncio.to_thread(self._flood.open_store)
         before = {summary.dataset: summary.rows for summary in await asyncio.to_thread(store.summary)}
         began = self._clock.now()
-        await self._find(began)
+        self._unfound = [(query, began - (parse_duration(history) if history else 0)) for query, history in self._wants]
+        await self._find()
         live = asyncio.create_task(self._live(store))
         ender = asyncio.create_task(self._end(stop, duration))
         try:
@@ -117,7 +123,11 @@ class Runner:
             ender.cancel()
             with suppress(asyncio.CancelledError):
                 await live
-        await self._pass(store, settle=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_WITHIN):
+                self._heard |= await self._pass(store, settle=True)
+        if not self._is_heard():
+            raise self._nobody()
         return await asyncio.to_thread(self._report, store, before, began)
 
     async def _end(self, stop: asyncio.Event, duration: int | None) -> None:
@@ -125,21 +135,22 @@ class Runner:
             await self._clock.sleep(duration)
             stop.set()
 
-    async def _find(self, began: int) -> None:
+    async def _find(self) -> None:
         """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later."""
-        for query, history in self._wants:
+        todo, self._unfound = self._unfound, []
+        self._searched = self._clock.now()
+        for query, since in todo:
             if query.model.time is None:
                 self._lists[query] = 0
                 continue
             try:
                 asks = await self._flood.asks([query])
-            except VenueError as error:
+            except (VenueError, TransportError) as error:
+                if isinstance(error, UsageError):  # the venue knows no such market
+                    raise
                 self._fail(error)
+                self._unfound.append((query, since))
                 continue
-            except TransportError as error:
-                self._fail(error)
-                continue
-            since = began - (parse_duration(history) if history else 0)
             for ask in asks:
                 self._targets.setdefault(ask.dataset, Target(ask, since))
                 self._backlogs.setdefault(ask.dataset, Backlog(WIDEST if issubclass(ask.model, Candle) else HOUR))
@@ -147,16 +158,21 @@ class Runner:
     # ---------------------------------------------------------------- passes over what is missing
 
     async def _passes(self, store: Store, stop: asyncio.Event, live: asyncio.Task[None]) -> None:
-        first = True
+        stopping = asyncio.ensure_future(stop.wait())
         while not stop.is_set():
             if live.done() and not live.cancelled() and (error := live.exception()) is not None:
                 raise error
-            answered = await self._pass(store)
-            if first and not answered and not any(health.opened for health in self._health()):
-                raise TransportError(
-                    f"no venue answers ({self._reasons()}); check the network, or see it work with: tradeflood run --replay"
-                )
-            first = False
+            if self._unfound and self._searched + LIST_EVERY <= self._clock.now():
+                await self._find()
+            passing = asyncio.ensure_future(self._pass(store))
+            await asyncio.wait({passing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not passing.done():  # the last pass asks for the edges; what lies further back waits for the next run
+                passing.cancel()
+                await asyncio.wait({passing})
+                return
+            self._heard |= passing.result()
+            if not self._is_heard():
+                raise self._nobody()
             if not self._behind:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
@@ -179,7 +195,7 @@ class Runner:
         lists = [query for query, asked in self._lists.items() if asked + LIST_EVERY <= now]
         self._lists |= dict.fromkeys(lists, now)
         if not portions and not lists:
-            return True
+            return not self._unfound or bool(self._targets)
         run = await self._flood.fetch(self._flood.plan(*(query for _, query in portions), *lists))
         answered = any(self._answered(run.frame(query)) for query in lists)
         for dataset, query in portions:
@@ -240,10 +256,18 @@ class Runner:
         if text not in self._failures:
             self._failures[text] = error
             log.warning("%s", text)
+            if len(self._failures) > REMEMBERED:
+                del self._failures[next(iter(self._failures))]
 
-    def _reasons(self) -> str:
-        """Why nothing answers, each reason once."""
-        return "; ".join(dict.fromkeys(str(error.__cause__ or error) for error in self._failures.values()))
+    def _is_heard(self) -> bool:
+        """Whether any venue has ever said anything."""
+        return self._heard or any(health.opened for health in self._health())
+
+    def _nobody(self) -> TransportError:
+        """The error that nothing answers, with each reason once."""
+        reasons = "; ".join(dict.fromkeys(str(error.__cause__ or error) for error in self._failures.values()))
+        why = f" ({reasons})" if reasons else ""
+        return TransportError(f"no venue answers{why}; check the network, or see it work with: tradeflood run --replay")
 
     def _health(self) -> Any:
         return self.stream.health.values() if self.stream else ()
