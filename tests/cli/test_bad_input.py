@@ -389,6 +389,34 @@ def started(*args, **more):
     )
 
 
+def test_run_of_patterns_without_a_network_says_the_same(cut, capfd):
+    """The market list that fails is named, not waited for."""
+    Path("t.toml").write_text('[[collect]]\nmodel = "trade"\nmarkets = ["binance:*/USDT"]\n')
+    with pytest.raises(SystemExit) as end:
+        main(["run", "t.toml", "--for", "5s"])
+    assert end.value.code == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("tradeflood: ")]
+    assert "no venue answers" in line
+
+
+def test_run_where_the_network_swallows_everything(capfd, monkeypatch):
+    """Nobody answers and nobody refuses: the time is over, and that is what is said."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(100)
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("TRADEFLOOD_VENUES__BINANCE__REST_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("TRADEFLOOD_VENUES__BINANCE__FEED_URL", f"ws://127.0.0.1:{port}")
+        monkeypatch.setattr("tradeflood.runner.runner.SETTLE_WITHIN", 0.2)
+        Path("t.toml").write_text('[[collect]]\nmodel = "trade"\nmarkets = ["binance:BTC/USDT"]\nhistory = "1m"\n')
+        begin = time.monotonic()
+        with pytest.raises(SystemExit) as end:
+            main(["run", "t.toml", "--for", "1s"])
+    assert time.monotonic() - begin < 5
+    assert end.value.code == 1
+    assert "no venue answers; check the network" in capfd.readouterr().err
+
+
 @pytest.mark.loopback
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_stops_on_a_signal_with_everything_flushed(venues, capfd, number):

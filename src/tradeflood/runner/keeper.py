@@ -31,7 +31,9 @@ class Keeper:
     A row that no store can hold exactly is left out, `blame` hears of it, and the others are stored.
     """
 
-    def __init__(self, venues: SessionVenues, store: Store, blame: Callable[[TradeFloodError], None] | None = None) -> None:
+    def __init__(
+        self, venues: SessionVenues, store: Store, blame: Callable[[TradeFloodError], None] | None = None
+    ) -> None:
         self._venues, self._store = venues, store
         self._blame = blame or (lambda error: log.warning("%s", error))
         self._tails: dict[Dataset, Tail] = {}

@@ -158,18 +158,22 @@ class Runner:
     # ---------------------------------------------------------------- passes over what is missing
 
     async def _passes(self, store: Store, stop: asyncio.Event, live: asyncio.Task[None]) -> None:
-        stopping = asyncio.ensure_future(stop.wait())
+        stopping = asyncio.create_task(stop.wait())
         while not stop.is_set():
             if live.done() and not live.cancelled() and (error := live.exception()) is not None:
                 raise error
             if self._unfound and self._searched + LIST_EVERY <= self._clock.now():
                 await self._find()
-            passing = asyncio.ensure_future(self._pass(store))
-            await asyncio.wait({passing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not passing.done():  # the last pass asks for the edges; what lies further back waits for the next run
+            passing = asyncio.create_task(self._pass(store))
+            try:
+                await asyncio.wait({passing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if (
+                    not passing.done()
+                ):  # the last pass asks for the edges; what lies further back waits for the next run
+                    return
+            finally:
                 passing.cancel()
                 await asyncio.wait({passing})
-                return
             self._heard |= passing.result()
             if not self._is_heard():
                 raise self._nobody()
