@@ -60,7 +60,8 @@ async def open_socket(
     opener = _opener(fast, leave)
     try:
         async with asyncio.timeout(OPEN_WITHIN):
-            return await opener(url, listener, leave, headers)
+            socket: Socket = await opener(url, listener, leave, headers)
+            return socket
     except TimeoutError as error:
         raise TransportError(f"{url}: no connection within {OPEN_WITHIN:g} s") from error
     except asyncio.CancelledError:
@@ -200,7 +201,7 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
                 self.ended = True
                 listener.lost(why)
 
-    transport, reader = await picows.ws_connect(
+    made: Any = await picows.ws_connect(
         Reader,
         url,
         extra_headers={"User-Agent": user_agent(), **dict(headers)},
@@ -208,6 +209,7 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
         enable_auto_pong=False,
         max_frame_size=LARGEST,
     )
+    transport, reader = made
     over = asyncio.ensure_future(transport.wait_disconnected())
     over.add_done_callback(lambda done: reader.end(_why(done)))
     return _PicowsSocket(transport, reader)
