@@ -199,7 +199,8 @@ class Talk:
             if data:
                 self.writer.write(data)
             elif self.writer.can_write_eof():
-                self.writer.write_eof()
+                with contextlib.suppress(OSError):  # the client may be gone already
+                    self.writer.write_eof()
 
     async def pour(self) -> None:
         for chunk in self.desk.chunks(wrapped=self.wrapped):

@@ -406,7 +406,7 @@ def test_run_where_the_network_swallows_everything(capfd, monkeypatch):
         silent.listen(100)
         port = silent.getsockname()[1]
         monkeypatch.setenv("TRADEFLOOD_VENUES__BINANCE__REST_URL", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("TRADEFLOOD_VENUES__BINANCE__FEED_URL", f"ws://127.0.0.1:{port}")
+        monkeypatch.setenv("TRADEFLOOD_VENUES__BINANCE__FEED_URL", "ws://127.0.0.1:1")
         monkeypatch.setattr("tradeflood.runner.runner.SETTLE_WITHIN", 0.2)
         Path("t.toml").write_text('[[collect]]\nmodel = "trade"\nmarkets = ["binance:BTC/USDT"]\nhistory = "1m"\n')
         begin = time.monotonic()

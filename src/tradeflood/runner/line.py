@@ -125,7 +125,7 @@ class Channel:
             if now > self._known_until:
                 self._known = None
         if out:
-            self._recent += out
+            self._recent += out[-REMEMBERED:]
             self.freshness.heard(now, len(out))
         return out
 

@@ -223,8 +223,10 @@ class Stream(Generic[M]):
             group.channels, group.path, group.connector, group.feed, self._network, self._health(group.connector.venue),
             self._give, self._connections, self._recorder, self._fast,
         )  # fmt: skip
-        for channel in group.all_channels():
-            channel.replacing(self._network.clock.now())
+        if group.opened:  # what comes first cannot have come before
+            for channel in group.all_channels():
+                channel.replacing(self._network.clock.now())
+        group.opened = True
         self._lines.add(line)
         try:
             await line.open()
@@ -370,6 +372,7 @@ class _Group:
                 self.channels[sub.topic] = Channel(sub, now)
         self.spares = [sub.fallback for sub in subs if sub.fallback is not None]
         self.line: Line | None = None
+        self.opened = False
         self.steps: dict[Dataset, int] = {}
         self.standing_in: list[asyncio.Task[None]] = []
 
