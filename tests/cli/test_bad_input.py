@@ -13,6 +13,8 @@ import pytest
 import tradeflood as tf
 from tradeflood.cli.main import main
 from tradeflood.errors import Incomplete, StoreError, UnknownMarket, UsageError
+from tradeflood.models.time import MS
+from tradeflood.runner.execute import Patience
 from tradeflood.testing.venues import venues_here
 
 DAY = ("--start", "2024-01-01", "--end", "2024-01-02")
@@ -355,6 +357,12 @@ def cut(monkeypatch):
         monkeypatch.setenv(f"TRADEFLOOD_VENUES__{venue}__FEED_URL", f"ws://127.0.0.1:{port}")
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """Tries follow one another at once."""
+    monkeypatch.setattr("tradeflood.runner.flood.Patience", lambda: Patience(first_delay=10 * MS))
+
+
 def test_run_without_a_network_says_so_soon_and_names_the_way_out(cut, capfd):
     begin = time.monotonic()
     with pytest.raises(SystemExit) as end:
@@ -370,7 +378,7 @@ def test_run_without_a_network_says_so_soon_and_names_the_way_out(cut, capfd):
     assert "Traceback" not in err
 
 
-def test_collect_without_a_network_is_one_line(refused, cut):
+def test_collect_without_a_network_is_one_line(refused, cut, hasty):
     told = refused("collect", "candle", "binance:BTC/USDT", "okx:BTC/USDT", "--interval", "1h", *DAY, code=1)
     assert "binance: GET http://127.0.0.1:" in told
 
@@ -389,7 +397,7 @@ def started(*args, **more):
     )
 
 
-def test_run_of_patterns_without_a_network_says_the_same(cut, capfd):
+def test_run_of_patterns_without_a_network_says_the_same(cut, hasty, capfd):
     """The market list that fails is named, not waited for."""
     Path("t.toml").write_text('[[collect]]\nmodel = "trade"\nmarkets = ["binance:*/USDT"]\n')
     with pytest.raises(SystemExit) as end:

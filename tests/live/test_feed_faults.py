@@ -39,6 +39,7 @@ def stream(venue, *faults, fast=None, enough=80, model=tf.Trade, speed=500, unti
                     rows += batch
                     if len(rows) >= enough and (until is None or until(live.health[venue])):
                         break
+                await live.close()
             return rows, live.health[venue], [fault.name for fault in served.faults.injected]
 
     return asyncio.run(asyncio.wait_for(main(), 15))
@@ -59,8 +60,7 @@ def test_garbage_is_named_and_nothing_else_is_lost(venue, fast):
         assert numbers(rows) == list(range(numbers(rows)[0], numbers(rows)[0] + len(rows)))
 
 
-@pytest.mark.parametrize("fast", BOTH)
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize(("venue", "fast"), [("binance", False), ("binance", True), ("okx", None), ("bitget", None)])
 def test_a_message_of_ten_million_bytes_costs_a_connection_and_is_named(venue, fast):
     rows, health, _ = stream(venue, "huge#1", fast=fast, until=lambda health: health.opened > 1)
     assert health.lost == 1
@@ -83,8 +83,7 @@ def test_a_connection_that_breaks_is_opened_again(fault, venue, fast):
     assert len(rows) == len({row.trade_id for row in rows})
 
 
-@pytest.mark.parametrize("fast", BOTH)
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize(("venue", "fast"), [(venue, number % 2 == 0) for number, venue in enumerate(VENUES)])
 def test_frames_without_their_middle_are_named_one_by_one(venue, fast):
     rows, health, played = stream(venue, "corrupt%30", fast=fast, until=lambda health: health.unreadable > 3)
     assert len(played) > 3

@@ -16,7 +16,7 @@ from tradeflood.cli.main import DONE, FAILED, code_of, complain, stop_on_signals
 from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
 from tradeflood.cli.progress import Progress
 from tradeflood.config import STORE
-from tradeflood.coverage import Frame
+from tradeflood.coverage import Failure, Frame
 from tradeflood.errors import UsageError
 from tradeflood.models import Model
 from tradeflood.models.forms import to_json, write_parquet
@@ -49,15 +49,22 @@ async def collect_job(
             with Progress() as progress:
                 frame = joined(wanted, await flood.run(flood.plan(*queries), progress))
     if not frame and frame.failures:
-        raise frame.failures[0].error
+        complain(said(frame.failures[0]))
+        return code_of(frame.failures[0].error)
     _show(frame, out, path)
     if out == "store":
         click.echo(f"{len(frame)} rows in {flood.config.store or STORE}", err=True)
     if strict:
         demand(frame, queries)
-    for failure in frame.failures:
-        complain(str(failure.error))
+    for text in dict.fromkeys(map(said, frame.failures)):
+        complain(text)
     return max((code_of(failure.error) for failure in frame.failures), default=DONE)
+
+
+def said(failure: Failure) -> str:
+    """A failure in words, with the market that it befell."""
+    text, dataset = str(failure.error), failure.dataset
+    return text if dataset is None or dataset.market in text else f"{dataset.venue}:{dataset.market}: {text}"
 
 
 def _show(frame: Frame[Any], out: str, path: str | None) -> None:

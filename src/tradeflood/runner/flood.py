@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 from tradeflood.config import STORE, Config, load_config
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, clipped, stretches
@@ -67,6 +68,7 @@ class Flood:
         scheme = StaticPool(self.config.proxies) if self.config.proxies else Direct()
         self.network = Network(Limited(inner, limiter), limiter, scheme, self.clock, patience)
         self._store: Store | None = None
+        self._streams: WeakSet[Stream[Any]] = WeakSet()
 
     async def __aenter__(self) -> Self:
         if self.recorder is not None:
@@ -76,6 +78,8 @@ class Flood:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for stream in list(self._streams):
+            await stream.close()
         await self.network.transport.close()
         self.close_store()
         if self.recorder is not None:
@@ -214,7 +218,9 @@ class Flood:
                 for connector in (self.venues.connector(ask.venue),)
             )
 
-        return Stream(prepare, self.network, self.recorder, fast=fast)
+        stream: Stream[Any] = Stream(prepare, self.network, self.recorder, fast=fast)
+        self._streams.add(stream)
+        return stream
 
     async def asks(self, queries: Sequence[Query[Any]]) -> list[Ask]:
         """One ask per dataset that the queries name; patterns are resolved in the venues' lists, markets that trade only."""

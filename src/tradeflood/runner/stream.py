@@ -140,12 +140,12 @@ class Stream(Generic[M]):
 
     async def close(self) -> None:
         """End every subscription."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        for task in tasks:
+        for task in list(self._tasks):  # whoever closes second waits as well
             with suppress(asyncio.CancelledError, Exception):
                 await task
+        self._tasks.clear()
 
     # ---------------------------------------------------------------- silence
 

@@ -1,0 +1,64 @@
+"""What is no row: the quick look that live rows get, and the full one."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+
+from tradeflood.errors import PayloadChanged
+from tradeflood.models import Candle, Market, Side, Trade
+from tradeflood.models.checks import checked, exact
+from tradeflood.store.memory import check
+from tradeflood.testing.strategies import rows
+
+
+def trade(price="1.5", size="2", time=5, count=None):
+    return Trade("v", "A/B", "raw", "1", Decimal(price), Decimal(size), Side.BUY, time, count=count)
+
+
+@given(rows(Trade) | rows(Candle) | rows(Market))
+def test_whatever_a_store_holds_passes_both(row):
+    assert checked(row) is row
+    assert exact(row) is row
+
+
+@pytest.mark.parametrize("number", ["NaN", "sNaN", "Infinity", "-Infinity", "1e400", "1E+20", "-1E+20"])
+@pytest.mark.parametrize("look", [checked, exact])
+def test_a_number_of_no_market_is_refused_by_name(look, number):
+    for row, name in ((trade(price=number), "price"), (trade(size=number), "size")):
+        with pytest.raises(PayloadChanged, match=f"trade: {name} is .*, no number of a market"):
+            look(row)
+
+
+@pytest.mark.parametrize("time", [1 << 63, -(1 << 63) - 1, 10**30])
+@pytest.mark.parametrize("look", [checked, exact])
+def test_a_time_outside_of_64_bits_is_refused_by_name(look, time):
+    with pytest.raises(PayloadChanged, match=r"trade: venue_time is .*, no time"):
+        look(trade(time=time))
+
+
+@pytest.mark.parametrize("number", ["1E-19", "0.0000000000000000001", "12345678901234567890.1234567890123456789"])
+def test_digits_that_no_store_has_are_refused_by_the_full_look(number):
+    assert checked(trade(price=number))
+    with pytest.raises(PayloadChanged, match="price is .*: more than 18 digits after the point"):
+        exact(trade(price=number))
+
+
+@pytest.mark.parametrize(
+    "number", ["99999999999999999999.999999999999999999", "1E+19", "0E-30", "1.50000000000000000000000000", "-0"]
+)
+def test_every_number_that_has_a_place_passes(number):
+    check(Trade, exact(trade(price=number)))
+
+
+def test_a_count_outside_of_64_bits_is_refused_by_name():
+    with pytest.raises(PayloadChanged, match="trade: count is "):
+        exact(trade(count=10**5000))
+
+
+def test_a_row_of_other_types_is_refused():
+    row = trade()
+    row.venue_time = None
+    for look in (checked,):
+        with pytest.raises(PayloadChanged, match="other types"):
+            look(row)
