@@ -26,7 +26,7 @@ class Query(Generic[M]):
     Raises UsageError that names what is wrong.
     """
 
-    __slots__ = ("_identity", "end", "market", "model", "pattern", "start", "variant", "venue")
+    __slots__ = ("_identity", "end", "market", "model", "pattern", "spans", "start", "variant", "venue")
 
     def __init__(
         self, model: type[M], market: str, *, start: When | None = None, end: When | None = None, **variant: str
@@ -39,16 +39,8 @@ class Query(Generic[M]):
         self.model, self.market, self.venue, self.pattern = model, market, venue, pattern
         self.variant = _variant(model, variant)
         self.start, self.end = _range(model, self.variant, start, end)
+        self.spans = _spans(model, self.variant, self.start, self.end)
         self._identity: tuple[Any, ...] = (model, market, self.start, self.end, self.variant)
-
-    @property
-    def spans(self) -> Spans:
-        """What must be known to answer: from the first candle that opens in the range, for candles; empty for lists."""
-        if self.model.time is None:
-            return EMPTY
-        names = [part.name for part in self.model.variants()]
-        start = interval(self.variant[names.index("interval")]).ceil(self.start) if "interval" in names else self.start
-        return Spans.of((start, self.end))
 
     @property
     def is_pattern(self) -> bool:
@@ -89,6 +81,15 @@ def _variant(model: type[Model], given: dict[str, str]) -> tuple[str, ...]:
             interval(value)
         values.append(value)
     return tuple(values)
+
+
+def _spans(model: type[Model], variant: tuple[str, ...], start: int, end: int) -> Spans:
+    """What must be known to answer: from the first candle that opens in the range, for candles; empty for lists."""
+    if model.time is None:
+        return EMPTY
+    names = [part.name for part in model.variants()]
+    first = interval(variant[names.index("interval")]).ceil(start) if "interval" in names else start
+    return Spans.of((first, end))
 
 
 def _range(model: type[Model], variant: tuple[str, ...], start: When | None, end: When | None) -> tuple[int, int]:

@@ -54,7 +54,8 @@ def plan(*queries: Query[Any]) -> Plan:
     try:
         made = flood.plan(*queries)
         made = Plan(made.queries, made.venues, store=made.store, at=made.now, runner=run)
-        made.explain()  # while the store is open, so that what it holds is subtracted
+        if made.store is not None:
+            made.explain()  # while the store is open, so that what it holds is subtracted
     finally:
         flood.close_store()
     return made
