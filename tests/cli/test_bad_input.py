@@ -1,5 +1,7 @@
 """What people get wrong: one clear line on standard error, the documented exit code, and nothing written."""
 
+import io
+import json
 import os
 import signal
 import socket
@@ -178,11 +180,14 @@ def test_a_port_that_is_taken(refused):
         assert "choose another port" in refused("replay", "--port", taken.getsockname()[1])
 
 
-def test_parquet_on_a_terminal(refused, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert "parquet is binary: name a --file" in refused(
-        "collect", "trade", "binance:BTC/USDT", *DAY, "--out", "parquet"
-    )
+def test_parquet_on_a_terminal(capsys, monkeypatch):
+    """Said before anything is asked."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(SystemExit) as end:
+        main(["collect", "trade", "binance:BTC/USDT", *DAY, "--out", "parquet"])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "tradeflood: parquet is binary: name a --file, or send the output elsewhere\n")
 
 
 @pytest.mark.parametrize("out", ["csv", "json", "parquet"])
@@ -384,6 +389,29 @@ def test_collect_without_a_network_is_one_line(refused, cut, hasty):
 
 
 # ---------------------------------------------------------------- stopped on the way
+
+
+class Dribble(io.RawIOBase):
+    """A pipe that takes ten bytes at a time, as one does where signals interrupt it."""
+
+    def __init__(self):
+        self.taken = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self.taken += bytes(data[:10])
+        return min(10, len(data))
+
+
+def test_a_long_answer_is_written_whole_also_without_a_buffer(monkeypatch):
+    """As under PYTHONUNBUFFERED, where Python itself drops what one write does not take."""
+    pipe = Dribble()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, write_through=True))
+    with pytest.raises(SystemExit):
+        main(["venues", "--json"])
+    assert len(json.loads(pipe.taken)) > 10
 
 
 def started(*args, **more):

@@ -37,7 +37,11 @@ class Room:
 
     @property
     def environment(self) -> dict[str, str]:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("TRADEFLOOD_")}
+        plain = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TRADEFLOOD_", "PYTHONUNBUFFERED"))
+        }
         store = f"chdb://{self.folder / 'store'}"
         return {**plain, "PYTHONPATH": str(self.packages), "TRADEFLOOD_STORE": store, **self.settings}
 

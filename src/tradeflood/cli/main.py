@@ -6,12 +6,14 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 incomplete under --str
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,31 @@ def app(verbose: int) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code; a user's mistake, and a warning, is one line on standard error."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _whole_writes():
         warnings.showwarning = _warned
-        sys.exit(_code(args))
+        code = _code(args)
+    sys.exit(code)
+
+
+@contextmanager
+def _whole_writes() -> Iterator[None]:
+    """Standard output has a buffer meanwhile.
+
+    Without one (PYTHONUNBUFFERED) Python drops the rest of a long write that a signal interrupts, without a word.
+    """
+    out = sys.stdout
+    raw = getattr(out, "buffer", None)
+    if not (isinstance(out, io.TextIOWrapper) and isinstance(raw, io.RawIOBase)):
+        yield
+        return
+    buffer = io.BufferedWriter(raw)
+    sys.stdout = whole = io.TextIOWrapper(buffer, out.encoding, out.errors, line_buffering=True)
+    try:
+        yield
+    finally:
+        sys.stdout = out
+        whole.detach()
+        buffer.detach()
 
 
 def _code(args: list[str] | None) -> int:
