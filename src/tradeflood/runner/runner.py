@@ -167,10 +167,8 @@ class Runner:
             passing = asyncio.create_task(self._pass(store))
             try:
                 await asyncio.wait({passing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if (
-                    not passing.done()
-                ):  # the last pass asks for the edges; what lies further back waits for the next run
-                    return
+                if not passing.done():
+                    return  # the last pass asks for the edges; what lies further back waits for the next run
             finally:
                 passing.cancel()
                 await asyncio.wait({passing})
@@ -192,10 +190,9 @@ class Runner:
             have, backlog = held_now[dataset], self._backlogs[dataset]
             end = now if settle else self._edge(target, have, now, suspects)
             missing = Spans.of((target.since, end)) - have
-            portions += [(dataset, target.query(*span)) for span in backlog.portions(missing, now)]
-            self._behind |= backlog.is_behind(
-                missing - Spans.of(*(q.spans.bounds for d, q in portions if d == dataset)), now
-            )
+            spans = backlog.portions(missing, now)
+            portions += [(dataset, target.query(*span)) for span in spans]
+            self._behind |= backlog.is_behind(missing - Spans.of(*spans), now)
         lists = [query for query, asked in self._lists.items() if asked + LIST_EVERY <= now]
         self._lists |= dict.fromkeys(lists, now)
         if not portions and not lists:
