@@ -39,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
 BESIDE = {
     "spans": "models",
     "errors": "models",
+    "steps": "models",
     "hookspecs": "turns",
     "config": "runner",
     "plugins": "runner",
