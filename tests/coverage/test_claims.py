@@ -1,5 +1,6 @@
 """Claims: coverage follows from a set of them, whatever their order and however often they come."""
 
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tradeflood.coverage import Claim, Dataset, Grade, State, Stretch, clipped, digest_of, held, stretches
 from tradeflood.coverage.claims import good_enough
-from tradeflood.models import Candle, Trade
+from tradeflood.models import Candle, Side, Trade
 from tradeflood.spans import Spans
 from tradeflood.testing.strategies import claims, rows
 
@@ -112,3 +113,32 @@ def test_a_digest_does_not_depend_on_order_or_on_when_rows_were_received(some, r
     shuffled = [evolve(row, received_at=None) for row in some]
     random.shuffle(shuffled)
     assert digest_of(shuffled) == digest_of(evolve(row, received_at=1) for row in some)
+
+
+@given(st.lists(rows(Trade), max_size=6), st.integers(0, 6))
+def test_the_digests_of_two_sets_of_rows_give_that_of_both(some, at):
+    first, second = (int(digest_of(part), 16) for part in (some[:at], some[at:]))
+    assert first ^ second == int(digest_of(some), 16)
+
+
+def test_a_digest_sees_every_value_and_what_two_rows_exchange():
+    one = Trade("v", "A/B", "raw", "1", Decimal("64123.45"), Decimal("0.5"), Side.BUY, 5)
+    two = evolve(one, trade_id="2", price=Decimal("64123.46"), size=Decimal("0.7"), venue_time=6)
+    exchanged = [
+        [evolve(one, **{name: getattr(two, name)}), evolve(two, **{name: getattr(one, name)})]
+        for name in ("price", "size", "venue_time")
+    ]
+    changed = [
+        [one, evolve(two, **values)]
+        for values in (
+            {"trade_id": "3"}, {"price": Decimal(1)}, {"size": Decimal(1)}, {"aggressor": Side.SELL}, {"aggressor": None},
+            {"venue_time": 7}, {"first_id": "2"}, {"last_id": "2"}, {"count": 1},
+        )
+    ]  # fmt: skip
+    told = [digest_of(some) for some in ([one, two], *exchanged, *changed)]
+    assert len(set(told)) == len(told)
+
+
+def test_rows_that_no_store_can_hold_have_a_digest_too():
+    row = Trade("v", "A/B", "raw", "\ud800", Decimal(1), Decimal(1), None, 1 << 70)
+    assert digest_of([row]) != digest_of([evolve(row, trade_id="1")])

@@ -14,6 +14,7 @@ from attrs import frozen
 from tradeflood.coverage import Claim, Dataset
 from tradeflood.errors import UsageError
 from tradeflood.models import Kind, Model
+from tradeflood.steps import Observer, ignore
 
 M = TypeVar("M", bound=Model)
 
@@ -37,6 +38,7 @@ class Store(ABC):
     """
 
     url: str
+    observe: Observer = staticmethod(ignore)
 
     @abstractmethod
     def migrate(self) -> list[str]:
@@ -64,6 +66,13 @@ class Store(ABC):
     @abstractmethod
     def claims(self, dataset: Dataset) -> list[Claim]:
         """Every claim about a dataset, each once, ascending by start and end."""
+
+    @abstractmethod
+    def replace_claims(self, new: Sequence[Claim], old: Sequence[Claim]) -> None:
+        """Nothing; the new claims of a dataset are stored, then the old ones taken out: those say the same in more words.
+
+        Stopped in between, both are there, which does no harm.
+        """
 
     @abstractmethod
     def datasets(self) -> list[Dataset]:

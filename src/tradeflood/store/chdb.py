@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Model)
 
+_AT_ONCE = 100  # claims that one statement takes out
+
 _ARROW = "output_format_arrow_string_as_string = 1, output_format_arrow_low_cardinality_as_dictionary = 0"
+
+
+ROOM = 64 << 20
+"""How many bytes of the disk are left free. Where a disk is full in the middle of a write, chdb 4.4 says that it has
+written what it has not, and the table cannot be read any more: it must never come to that."""
 
 
 class ChdbStore(Store):
@@ -50,10 +57,17 @@ class ChdbStore(Store):
         with self._open() as engine:
             self._base(engine)
             layouts = {model: self._ready(engine, model) for model in full}
+            engine.need_room()
+            self.observe("store.writing", models=len(full), claims=len(claims))
             for model, rows in full.items():
+                self.observe("rows.writing", model=model.name(), rows=len(rows))
                 engine.insert(tables.insert(layouts[model], model, "Python(rows)", engine.now(self._clock)), rows)
+                self.observe("rows.written", model=model.name(), rows=len(rows))
             if claimed is not None:
+                self.observe("claims.writing", claims=len(claims))
                 engine.insert(tables.insert_claims("Python(rows)", engine.now(self._clock)), claimed)
+                self.observe("claims.written", claims=len(claims))
+            self.observe("store.written", models=len(full), claims=len(claims))
 
     # -- reading
 
@@ -73,6 +87,19 @@ class ChdbStore(Store):
         with self._open() as engine:
             self._base(engine)
             return [tables.claim_of(dataset, row) for row in engine.ask(tables.select_claims(dataset)).to_pylist()]
+
+    def replace_claims(self, new: Sequence[Claim], old: Sequence[Claim]) -> None:
+        """Nothing; the new ones are stored, then the old ones taken out."""
+        self.observe("claims.replacing", new=len(new), old=len(old))
+        self.write({}, new)
+        self.observe("claims.joined", new=len(new), old=len(old))
+        kept = set(new)
+        gone = [claim for claim in old if claim not in kept]
+        with self._open() as engine:
+            for at in range(0, len(gone), _AT_ONCE):
+                question = tables.delete_claims(gone[at : at + _AT_ONCE])
+                engine.run(question.sql, question.values)
+        self.observe("claims.replaced", new=len(new), old=len(old))
 
     def datasets(self) -> list[Dataset]:
         """Every dataset with claims or rows, of the models that this process knows."""
@@ -135,8 +162,10 @@ class ChdbStore(Store):
 
     def _apply(self, engine: _Engine, change: Change) -> None:
         """Nothing; a change is made, then recorded: made twice it does no harm."""
+        self.observe("store.migrating", change=change.label)
         for statement in change.statements:
             engine.run(statement)
+        self.observe("store.changed", change=change.label)
         now = engine.now(self._clock)
         values: dict[str, str | int] = {
             "table": change.table, "number": change.number, "date": change.date, "title": change.title,
@@ -148,6 +177,7 @@ class ChdbStore(Store):
             {key: tables.bound(value) for key, value in values.items()},
         )
         engine.applied.append(change.label)
+        self.observe("store.migrated", change=change.label)
 
     def _ready(self, engine: _Engine, model: type[Model]) -> Layout:
         """The layout of a model, its table and view made or brought up to date."""
@@ -219,7 +249,7 @@ def _claim_table(claims: Sequence[Claim]) -> pa.Table:
     import pyarrow as pa
 
     time_type = pa.timestamp("ns", tz="UTC")
-    kinds = {"start": time_type, "end": time_type, "as_of": time_type, "count": pa.int64()}
+    kinds = {"start": time_type, "end": time_type, "as_of": time_type, "count": pa.int64(), "refutes": pa.int64()}
     columns = tables.claim_columns(claims)
     try:
         return pa.table({name: pa.array(values, kinds.get(name, pa.string())) for name, values in columns.items()})
@@ -302,6 +332,16 @@ class _Engine:
     def run(self, sql: str, values: Mapping[str, str] | None = None) -> None:
         """Nothing; the statement is carried out."""
         self._query(self._session, sql, "TSV", values)
+
+    def need_room(self) -> None:
+        """Nothing, where the disk is so far from full that a write cannot meet its end.
+
+        Raises StoreError otherwise.
+        """
+        disk = os.statvfs(self.path)
+        free = disk.f_bavail * disk.f_frsize
+        if free < ROOM:
+            raise StoreError(f"store {self.url}: disk full: {free >> 20} MiB are free, {ROOM >> 20} are left alone")
 
     def insert(self, sql: str, rows: pa.Table) -> None:
         """Nothing; the statement is carried out. It reads `Python(rows)`: chdb finds the name in this frame."""

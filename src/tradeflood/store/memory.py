@@ -42,10 +42,17 @@ class MemoryStore(Store):
                 check(model, row)
         with self._lock:
             now = self._clock()
+            self.observe("store.writing", models=len(batches), claims=len(claims))
             for model, rows in batches.items():
+                self.observe("rows.writing", model=model.name(), rows=len(rows))
                 self._put(model, rows, now)
-            for claim in claims:
-                self._claims.setdefault(claim.dataset, {})[claim] = None
+                self.observe("rows.written", model=model.name(), rows=len(rows))
+            if claims:
+                self.observe("claims.writing", claims=len(claims))
+                for claim in claims:
+                    self._claims.setdefault(claim.dataset, {})[claim] = None
+                self.observe("claims.written", claims=len(claims))
+            self.observe("store.written", models=len(batches), claims=len(claims))
 
     def _put(self, model: type[Model], rows: Sequence[Model], now: int) -> None:
         fields = version_fields(model)
@@ -81,6 +88,18 @@ class MemoryStore(Store):
         """Every claim about a dataset, each once."""
         with self._lock:
             return sorted(self._claims.get(dataset, ()), key=lambda claim: (claim.start, claim.end, claim.as_of))
+
+    def replace_claims(self, new: Sequence[Claim], old: Sequence[Claim]) -> None:
+        """Nothing; the new ones are there, the old ones are not."""
+        self.observe("claims.replacing", new=len(new), old=len(old))
+        kept = set(new)
+        with self._lock:
+            for claim in new:
+                self._claims.setdefault(claim.dataset, {})[claim] = None
+            for claim in old:
+                if claim not in kept:
+                    self._claims.get(claim.dataset, {}).pop(claim, None)
+        self.observe("claims.replaced", new=len(new), old=len(old))
 
     def datasets(self) -> list[Dataset]:
         """Every dataset with claims or rows."""

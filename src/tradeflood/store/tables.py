@@ -275,6 +275,9 @@ _CLAIM = {
     "left": _MAYBE,
     "right": _MAYBE,
 }
+_LATER = {"refutes": "Nullable(Int64)"}  # gained by a change after the table was made; a moment in ns
+_SHOWN = {**_CLAIM, **_LATER}
+_FIELDS = ("start", "end", "evidence", "count", "digest", "as_of", "parser", "left", "right", "refutes")
 # For people: the parts of the variant that have names of their own. `variant` is all of it, as JSON.
 _SPREAD = {"interval": _WORD, "kind": _WORD, "origin": _WORD}
 
@@ -294,27 +297,21 @@ def claim_columns(claims: Sequence[Claim]) -> dict[str, list[Any]]:
         "variant": [variant_text(claim.dataset.variant) for claim in claims],
         "state": [claim.state.value for claim in claims],
         "grade": [claim.grade.value if claim.grade else None for claim in claims],
-        **{
-            field: [getattr(claim, field) for claim in claims]
-            for field in ("start", "end", "evidence", "count", "digest", "as_of", "parser", "left", "right")
-        },
+        **{field: [getattr(claim, field) for claim in claims] for field in _FIELDS},
         **{column: [values.get(column, "") for values in spread] for column in _SPREAD},
     }
 
 
 def claim_of(dataset: Dataset, row: Mapping[str, Any]) -> Claim:
     """The claim of a row of the coverage table; times in ns."""
-    plain = {
-        field: row[field]
-        for field in ("start", "end", "evidence", "count", "digest", "as_of", "parser", "left", "right")
-    }
+    plain = {field: row[field] for field in _FIELDS}
     grade = row["grade"]
     return Claim(dataset=dataset, state=State(row["state"]), grade=grade and Grade(grade), **plain)
 
 
 def insert_claims(source: str, stored_at: int) -> str:
     """The statement that puts claims from a source in."""
-    columns = names([*_CLAIM, *_SPREAD])
+    columns = names([*_SHOWN, *_SPREAD])
     return (
         f"INSERT INTO coverage_rows ({columns}, stored_at) "
         f"SELECT {columns}, fromUnixTimestamp64Nano(toInt64({stored_at}), 'UTC') FROM {source}"
@@ -324,18 +321,45 @@ def insert_claims(source: str, stored_at: int) -> str:
 def select_claims(dataset: Dataset) -> Question:
     """Every claim about a dataset, once, times in ns."""
     shown = [
-        f"toUnixTimestamp64Nano({name(c)}) AS {name(c)}" if kind == _TIME else name(c) for c, kind in _CLAIM.items()
+        f"toUnixTimestamp64Nano({name(c)}) AS {name(c)}" if kind == _TIME else name(c) for c, kind in _SHOWN.items()
     ]
     return Question(
         f"SELECT {', '.join(shown)} FROM (SELECT * FROM coverage_rows FINAL WHERE venue = {{venue:String}} "
         "AND market = {market:String} AND model = {model:String} AND variant = {variant:String} "
-        f"ORDER BY start, end, as_of, {names(_CLAIM)})",
+        f"ORDER BY start, end, as_of, {names(_SHOWN)})",
         {
             "venue": bound(dataset.venue),
             "market": bound(dataset.market),
             "model": bound(dataset.model.name()),
             "variant": bound(variant_text(dataset.variant)),
         },
+    )
+
+
+def delete_claims(claims: Sequence[Claim]) -> Question:
+    """The statement that takes claims of one dataset out."""
+    dataset = claims[0].dataset
+    values = {"venue": bound(dataset.venue), "market": bound(dataset.market), "model": bound(dataset.model.name())}
+    values |= {"variant": bound(variant_text(dataset.variant))}
+    parts = []
+    for number, claim in enumerate(claims):
+        tests = [
+            f"toUnixTimestamp64Nano({name(field)}) = {getattr(claim, field)}" for field in ("start", "end", "as_of")
+        ]
+        for field in ("count", "refutes", "state", "grade", "evidence", "digest", "parser", "left", "right"):
+            value = getattr(claim, field)
+            if value is None:
+                tests.append(f"{name(field)} IS NULL")
+            elif isinstance(value, int):
+                tests.append(f"{name(field)} = {value}")
+            else:
+                values[f"{field}{number}"] = bound(str(value))
+                tests.append(f"{name(field)} = {{{field}{number}:String}}")
+        parts.append(" AND ".join(tests))
+    return Question(
+        "DELETE FROM coverage_rows WHERE venue = {venue:String} AND market = {market:String} AND model = {model:String} "
+        f"AND variant = {{variant:String}} AND (({') OR ('.join(parts)}))",
+        values,
     )
 
 
@@ -386,6 +410,23 @@ WRITTEN = (
                 f"ORDER BY ({names(_CLAIM)}) SETTINGS allow_nullable_key = 1, {_DURABLE}"
             ),
             f"CREATE OR REPLACE VIEW coverage AS SELECT {_claim_view} FROM (SELECT * FROM coverage_rows FINAL)",
+        ),
+    ),
+    Change(
+        COVERAGE,
+        2,
+        "2026-11-20",
+        "add refutes",
+        (
+            # In the key as well, which ClickHouse allows for a column that is added in the same statement.
+            (
+                "ALTER TABLE coverage_rows ADD COLUMN IF NOT EXISTS refutes Nullable(Int64) AFTER `right`, "
+                f"MODIFY ORDER BY ({names(_CLAIM)}, refutes)"
+            ),
+            (
+                "CREATE OR REPLACE VIEW coverage AS SELECT "
+                f"{_claim_view}, fromUnixTimestamp64Nano(refutes, 'UTC') AS refutes FROM (SELECT * FROM coverage_rows FINAL)"
+            ),
         ),
     ),
 )

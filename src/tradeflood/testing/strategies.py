@@ -80,7 +80,8 @@ def claims(
     links: SearchStrategy[str | None] | None = None,
 ) -> SearchStrategy[Claim]:
     """Any claim about one of the datasets, over bounds in their order."""
-    ends = st.lists(times() if bounds is None else bounds, min_size=2, max_size=2, unique=True).map(sorted)
+    moments = times() if bounds is None else bounds
+    ends = st.lists(moments, min_size=2, max_size=2, unique=True).map(sorted)
     linked = st.none() | texts() if links is None else links
     return st.builds(
         lambda dataset, between, *rest: Claim(dataset, between[0], between[1], *rest),
@@ -90,11 +91,12 @@ def claims(
         st.none() | st.sampled_from(Grade),
         st.sampled_from(["ids", "closed grid", "page"]) | texts(),
         st.integers(0, 1000),
-        texts(),
-        times(),
+        st.integers(0, 1 << 63).map(lambda number: f"{number:x}"),
+        moments,
         texts(),
         linked,
         linked,
+        st.none() | moments,
     )
 
 
