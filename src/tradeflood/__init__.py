@@ -49,6 +49,7 @@ if _typing.TYPE_CHECKING:
         Feed,
         Heartbeat,
         Leaving,
+        Numbering,
         Page,
         Recent,
         Reply,
@@ -80,7 +81,7 @@ _ROOMS = {
     "spans": ("Spans",),
     "turns": (
         "Acked", "Alive", "Answer", "Ask", "Binding", "Budget", "Chain", "Connector", "Denied", "Feed", "Heartbeat",
-        "Leaving", "Page", "Recent", "Reply", "Request", "Rest", "Rows", "Symbols", "Turn", "Windows", "both", "get",
+        "Leaving", "Numbering", "Page", "Recent", "Reply", "Request", "Rest", "Rows", "Symbols", "Turn", "Windows", "both", "get",
         "ids_of", "turn", "turn_execution",
     ),
 }  # fmt: skip
@@ -111,6 +112,7 @@ __all__ = [
     "Leaving",
     "Market",
     "Model",
+    "Numbering",
     "Page",
     "PayloadChanged",
     "Plan",

@@ -416,7 +416,7 @@ def test_a_trade_by_push_and_by_request_is_the_same_trade(nobitex):
         ("", []),
         ("\n \n", []),
         ('{"id":1,"connect":{"client":"x","version":"5","ping":25,"pong":true}}', [Alive()]),
-        ('{"id":4,"subscribe":{"recoverable":true,"epoch":"e"}}', [Acked(number=2)]),
+        ('{"id":4,"subscribe":{"recoverable":true,"epoch":"e"}}', [Acked(number=2, epoch="e")]),
         ('{"id":6,"unsubscribe":{}}', [Acked(number=3)]),
         ('{"id":2,"error":{"code":102,"message":"unknown channel"}}', [Denied("unknown channel (code 102)", number=1)]),
         ('{"id":1,"error":{"code":101,"message":"unauthorized"}}', [Denied("unauthorized (code 101)")]),
@@ -710,7 +710,7 @@ def rows_of(nobitex, conversation, until):
 def test_live_trades_are_exactly_those_of_the_market():
     until = NOW + 3 * MINUTE
     nobitex, conversation, events = talk("public:trades-BTCIRT", "public:trades-DOGEUSDT")
-    assert events == [Alive(), Acked(number=1), Acked(number=2)]
+    assert events == [Alive(), Acked(number=1, epoch="xGPg"), Acked(number=2, epoch="xGPg")]
     raws = rows_of(nobitex, conversation, until)["public:trades-BTCIRT"]
     rows = [msgspec.json.decode(raw, type=nobitex.live_trades.spec.reply) for raw in raws]
     truth = TRUTH.trades_between("BTC/IRT", "raw", NOW, until)
@@ -732,7 +732,7 @@ def test_live_candles_end_with_the_figures_of_the_market():
 def test_a_channel_that_does_not_exist_is_denied_alone():
     _, _, events = talk("public:trades-NOPE", "public:trades-BTCIRT", "public:candle-BTCIRT-7")
     assert events == [
-        Alive(), Denied("unknown channel (code 102)", number=1), Acked(number=2), Denied("unknown channel (code 102)", number=3),
+        Alive(), Denied("unknown channel (code 102)", number=1), Acked(number=2, epoch="xGPg"), Denied("unknown channel (code 102)", number=3),
     ]  # fmt: skip
 
 

@@ -127,6 +127,44 @@ def test_three_minutes_of_trades_hold_no_candle_of_five(recordings):
     assert (found.compared, spans) == (0, Spans())
 
 
+def test_running_candles_of_a_feed_agree_with_the_trades_between(recordings):
+    """Half a minute of a feed with both: each bar of which all trades came, as it was pushed, by the numbers it names.
+
+    No minute of it is whole, so nothing of it is compared as a closed candle; nor is a bar with a trade left out.
+    """
+    frames = [event.payload for event in recordings.events("binance/ws_usdm_mixed_20210722.txt.gz")]
+    said = [json.loads(frame, parse_float=Decimal).get("data", {}) for frame in frames if frame.startswith("{")]
+    trades: dict[str, list[Trade]] = {}
+    for data in said:
+        if data.get("e") == "aggTrade":
+            trades.setdefault(data["s"], []).extend(merged_trades(json.dumps([data], default=str), data["s"]))
+    bars = [data["k"] for data in said if data.get("e") == "kline"]
+    compared = 0
+    for bar in bars:
+        rows = [
+            row for row in trades.get(bar["s"], ()) if bar["f"] <= int(row.first_id) and int(row.last_id) <= bar["L"]
+        ]
+        if not rows or (int(rows[0].first_id), int(rows[-1].last_id)) != (bar["f"], bar["L"]):
+            continue
+        candle = Candle(
+            "binance", bar["s"], bar["i"], "venue", bar["t"] * MS, *(Decimal(bar[name]) for name in "ohlcvq"), bar["n"]
+        )
+        span = (candle.open_time, interval(bar["i"]).next(candle.open_time))
+        dataset = Dataset(Candle, "binance", bar["s"], (bar["i"], "venue"))
+        claim = claim_of(rows, bar["s"])
+        found = audit(dataset, "merged", [candle], rows, [claim], Spans.of(span), span)
+        assert (found.findings, found.compared) == ((), 1), bar
+        compared += 1
+        if len(rows) > 1:
+            (less,) = audit(dataset, "merged", [candle], rows[:-1], [claim], Spans.of(span), span).findings
+            assert less.cause is Cause.MISSING
+    sys.stdout.write(f"\nbinance usdm feed: {len(bars)} bars as pushed, {compared} with all their trades, 0 findings")
+    assert (len(bars), compared) == (67, 15)
+    for symbol, rows in trades.items():
+        grid = [Claim(Dataset(Candle, "binance", symbol, ("1m", "venue")), 0, 1 << 62, State.HELD, Grade.A, "")]
+        assert common("1m", grid, [claim_of(rows, symbol)] if len(rows) > 1 else []) == Spans()
+
+
 @pytest.mark.parametrize("name", KLINES)
 def test_every_recorded_kline_is_possible(recordings, name):
     """Its worth lies between low × volume and high × volume."""

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradeflood.coverage import Dataset, Grade, State, held, stretches
-from tradeflood.coverage.evidence import derived, in_sequence, of_live_candles, on_grid, over_range
+from tradeflood.coverage.evidence import (
+    Link,
+    confirmed,
+    derived,
+    in_sequence,
+    of_live_candles,
+    of_recent,
+    on_grid,
+    over_range,
+)
 from tradeflood.models import Candle, Side, Trade
 from tradeflood.models.time import SECOND
 from tradeflood.spans import Spans
@@ -54,7 +63,17 @@ def test_claims_by_id_hold_no_moment_of_which_a_row_is_missing(history, start, w
     first, last = (number_at or [newest + 1])[0], (after or [newest + 1])[0]
     covered = Spans.of((first, last)) - Spans.of(*((low, low + size) for low, size in lost))
     rows = [(number, trade(number, time)) for number, time in history if covered.touches(number, number + 1)]
-    claims = list(in_sequence(TRADES, [((first, last), (start, end), bool(after))], covered, rows, 1_000, 10, "p"))
+    claims = list(
+        in_sequence(
+            TRADES,
+            [((first, last), (start, end), bool(after), True)],
+            covered,
+            [Link(number, number + 1, row) for number, row in rows],
+            1_000,
+            10,
+            "p",
+        )
+    )
     come = {number for number, _ in rows}
     for number, time in history:
         if number not in come:
@@ -69,21 +88,47 @@ def test_claims_by_id_hold_no_moment_of_which_a_row_is_missing(history, start, w
 
 def test_consecutive_ids_are_grade_a_over_the_time_they_stand_for():
     rows = [(number, trade(number, 10 * number)) for number in range(5, 9)]
-    claims = in_sequence(TRADES, [((5, 9), (45, 87), True)], Spans.of((5, 9)), rows, 200, 10, "p")
+    claims = in_sequence(
+        TRADES,
+        [((5, 9), (45, 87), True, True)],
+        Spans.of((5, 9)),
+        [Link(number, number + 1, row) for number, row in rows],
+        200,
+        10,
+        "p",
+    )
     assert said(claims) == [(45, 87, "held", "A")]
 
 
 def test_nothing_proves_what_follows_the_newest_id():
     """Up to the newest row it is grade A, up to the settle time D, and then open."""
     rows = [(number, trade(number, 10 * number)) for number in range(5, 9)]
-    claims = in_sequence(TRADES, [((5, 9), (45, 300), False)], Spans.of((5, 9)), rows, 200, 10, "p")
+    claims = in_sequence(
+        TRADES,
+        [((5, 9), (45, 300), False, True)],
+        Spans.of((5, 9)),
+        [Link(number, number + 1, row) for number, row in rows],
+        200,
+        10,
+        "p",
+    )
     assert said(claims) == [(45, 80, "held", "A"), (80, 190, "held", "D"), (190, 200, "open", None)]
 
 
 def test_ids_that_jump_leave_a_grade_d_between_their_neighbours():
     """Absent from a complete answer: held, on the venue's word, and never called consecutive."""
     rows = [(5, trade(5, 50)), (6, trade(6, 60)), (9, trade(9, 90)), (10, trade(10, 100))]
-    claims = list(in_sequence(TRADES, [((5, 11), (45, 110), True)], Spans.of((5, 11)), rows, 200, 10, "p"))
+    claims = list(
+        in_sequence(
+            TRADES,
+            [((5, 11), (45, 110), True, True)],
+            Spans.of((5, 11)),
+            [Link(number, number + 1, row) for number, row in rows],
+            200,
+            10,
+            "p",
+        )
+    )
     assert said(claims) == [(45, 60, "held", "A"), (60, 91, "held", "D"), (91, 110, "held", "A")]
     assert "2 ids absent" in claims[1].evidence
 
@@ -91,43 +136,83 @@ def test_ids_that_jump_leave_a_grade_d_between_their_neighbours():
 def test_a_moment_shared_with_rows_that_did_not_come_is_left_out():
     """Ids 5 and 6 were asked in vain; 7 may share its moment with them."""
     rows = [(7, trade(7, 70)), (8, trade(8, 70)), (9, trade(9, 90))]
-    claims = in_sequence(TRADES, [((5, 10), (45, 110), True)], Spans.of((7, 10)), rows, 200, 10, "p")
+    claims = in_sequence(
+        TRADES,
+        [((5, 10), (45, 110), True, True)],
+        Spans.of((7, 10)),
+        [Link(number, number + 1, row) for number, row in rows],
+        200,
+        10,
+        "p",
+    )
     assert said(claims) == [(71, 110, "held", "A")]
 
 
 def test_a_moment_shared_with_rows_that_are_still_to_come_is_left_out():
     rows = [(5, trade(5, 50)), (6, trade(6, 70)), (7, trade(7, 70))]
-    claims = in_sequence(TRADES, [((5, 10), (45, 110), True)], Spans.of((5, 8)), rows, 200, 10, "p")
+    claims = in_sequence(
+        TRADES,
+        [((5, 10), (45, 110), True, True)],
+        Spans.of((5, 8)),
+        [Link(number, number + 1, row) for number, row in rows],
+        200,
+        10,
+        "p",
+    )
     assert said(claims) == [(45, 70, "held", "A")]
 
 
 def test_absent_ids_between_rows_of_a_moment_that_is_cut_are_not_spoken_of_either():
     """996, then 998 of the same moment; 999 of that moment did not come."""
     rows = [(996, trade(996, 50)), (998, trade(998, 50))]
-    claims = in_sequence(TRADES, [((996, 1000), (45, 60), True)], Spans.of((996, 999)), rows, 200, 10, "p")
+    claims = in_sequence(
+        TRADES,
+        [((996, 1000), (45, 60), True, True)],
+        Spans.of((996, 999)),
+        [Link(number, number + 1, row) for number, row in rows],
+        200,
+        10,
+        "p",
+    )
     assert said(claims) == [(45, 50, "held", "A")]
 
 
 def test_the_newest_rows_behind_a_failed_page_do_not_hold_their_first_moment():
     """996 … 999 were asked in vain; 1000, the newest, may share its moment with them."""
     rows = [(1000, trade(1000, 50))]
-    claims = in_sequence(TRADES, [((996, 1001), (45, 300), False)], Spans.of((1000, 1001)), rows, 200, 10, "p")
+    claims = in_sequence(
+        TRADES,
+        [((996, 1001), (45, 300), False, True)],
+        Spans.of((1000, 1001)),
+        [Link(number, number + 1, row) for number, row in rows],
+        200,
+        10,
+        "p",
+    )
     assert said(claims) == [(51, 190, "held", "D"), (190, 200, "open", None)]
 
 
 def test_a_range_between_two_neighbouring_ids_is_verified_empty():
     for bounded, grade in ((True, "B"), (False, "D")):
-        claims = in_sequence(TRADES, [((9, 9), (45, 110), bounded)], Spans(), [], 200, 10, "p")
+        claims = in_sequence(TRADES, [((9, 9), (45, 110), bounded, True)], Spans(), [], 200, 10, "p")
         assert said(claims) == [(45, 110, "held", grade)]
 
 
 def test_ids_that_were_not_answered_are_not_spoken_of():
-    assert list(in_sequence(TRADES, [((5, 9), (45, 110), True)], Spans(), [], 200, 10, "p")) == []
+    assert list(in_sequence(TRADES, [((5, 9), (45, 110), True, True)], Spans(), [], 200, 10, "p")) == []
 
 
 def test_999_comes_before_1000():
     rows = [(number, trade(number, number)) for number in (999, 1000)]
-    claims = in_sequence(TRADES, [((999, 1001), (990, 1005), True)], Spans.of((999, 1001)), rows, 2_000, 10, "p")
+    claims = in_sequence(
+        TRADES,
+        [((999, 1001), (990, 1005), True, True)],
+        Spans.of((999, 1001)),
+        [Link(number, number + 1, row) for number, row in rows],
+        2_000,
+        10,
+        "p",
+    )
     assert said(claims) == [(990, 1005, "held", "A")]
 
 
@@ -226,6 +311,44 @@ def test_one_row_brackets_nothing():
 def test_an_empty_answer_is_remembered_and_no_better_than_d():
     claims = over_range(TRADES, Spans.of((0, 100)), [], 1_000, 10, "p")
     assert said(claims) == [(0, 100, "held", "D")]
+
+
+def test_ids_that_two_answers_have_left_out_are_believed_of_every_further_one():
+    """The first answer is forgotten once there is better; the third may reach further than the second."""
+    rows = [Link(4, 5, trade(4, 10)), Link(6, 7, trade(6, 20))]
+    first, second, third = (
+        list(in_sequence(TRADES, [((4, 7), (0, 30), True, True)], Spans.of((4, 7)), rows, clock, 5, "p"))
+        for clock in (100, 200, 300)
+    )
+    assert Grade.D in {claim.grade for claim in first}
+    believed = confirmed(second, first)
+    assert (
+        {claim.grade for claim in believed}
+        == {claim.grade for claim in confirmed(third, believed)}
+        == {Grade.A, Grade.B}
+    )
+
+
+def newest(rows, clock, most=5):
+    """The claims of an answer to the range [0, 100) by a venue that has its newest five rows."""
+    covered = Spans.of((rows[0].venue_time + 1, rows[-1].venue_time))
+    return list(of_recent(TRADES, Spans.of((0, 100)), covered, rows, clock, 10, "p", most=most))
+
+
+def test_what_lies_before_the_newest_rows_of_a_venue_is_lost():
+    claims = newest([trade(number, 40 + number) for number in range(5)], 1_000)
+    assert [(claim.start, claim.end) for claim in claims if claim.state is State.LOST] == [(0, 41)]
+
+
+def test_what_lies_before_an_answer_that_was_cut_is_not_lost_before_it_was_said_twice():
+    """Three rows of five: two older ones may be had still, from a replica that has not just been started."""
+    rows = [trade(number, 40 + number) for number in range(3)]
+    first, other, again = newest(rows, 1_000), newest(rows[1:], 2_000), newest(rows, 3_000)
+    assert [(claim.start, claim.end) for claim in first if claim.state is State.PENDING] == [(0, 41)]
+    assert not [claim for claim in (*first, *confirmed(other, first)) if claim.state is State.LOST]
+    told = confirmed(again, [*first, *other])
+    assert [(claim.start, claim.end) for claim in told if claim.state is State.LOST] == [(0, 41)]
+    assert confirmed(first, first) == first  # the same answer is no second one
 
 
 def test_what_is_made_of_others_is_held_where_they_are():

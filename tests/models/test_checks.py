@@ -3,11 +3,13 @@
 from decimal import Decimal
 
 import pytest
+from attrs import evolve
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tradeflood.errors import PayloadChanged
 from tradeflood.models import Candle, Market, Side, Trade
-from tradeflood.models.checks import checked, exact
+from tradeflood.models.checks import all_checked, all_exact, checked, exact
 from tradeflood.store.memory import check
 from tradeflood.testing.strategies import rows
 
@@ -62,3 +64,34 @@ def test_a_row_of_other_types_is_refused():
     for look in (checked,):
         with pytest.raises(PayloadChanged, match="other types"):
             look(row)
+
+
+def test_many_rows_are_looked_at_at_once_and_the_first_that_is_wrong_is_named():
+    sound = [trade("1"), trade("-1"), trade("99999999999999999999")]
+    assert all_checked(Trade, sound) is sound
+    assert all_checked(Trade, []) == []
+    with pytest.raises(PayloadChanged, match="price is Infinity"):
+        all_checked(Trade, [*sound, trade("Infinity"), trade("NaN")])
+    with pytest.raises(PayloadChanged, match="venue_time is 9223372036854775808, no time"):
+        all_checked(Trade, [*sound, trade("1", time=1 << 63)])
+
+
+@given(st.lists(rows(Trade), min_size=1, max_size=5))
+def test_whatever_a_store_holds_passes_the_look_at_whole_columns(some):
+    assert all_exact(Trade, some)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *(trade(price=number) for number in ("NaN", "sNaN", "Infinity", "1E+20", "1E-19")),
+        *(trade(time=time) for time in (1 << 63, -(1 << 63) - 1, None)),
+        trade(count=1 << 63),
+        evolve(trade(), price=None),
+        evolve(trade(), size=1.5),
+    ],
+    ids=repr,
+)
+def test_the_look_at_whole_columns_finds_what_no_store_can_hold(row):
+    assert not all_exact(Trade, [row])
+    assert not all_exact(Trade, [trade(), trade(count=3), row])

@@ -27,6 +27,7 @@ from tradeflood.turns import (
     Budget,
     Chain,
     Connector,
+    Numbering,
     Recent,
     Reply,
     Request,
@@ -167,14 +168,15 @@ def define_venues() -> None:
             return get("/from-id", id=page.start, limit=page.end - page.start)
 
     class CountingTrades(ToyTrades, Binding[Trade], connector=Counting, kind="raw"):
-        consecutive = True
+        numbering = Numbering.CONTIGUOUS
 
         async def __call__(self, venue, ask):
             ASKED.append((ask.dataset, ask.spans))
             found = await both(*(venue.first_at(ask.symbol, time) for span in ask.spans for time in span))
             newest = [] if all(found) else await venue.newest(ask.symbol)
             firsts = [rows[0].id if rows else None for rows in found]
-            ids = ids_of(firsts, ask.spans, newest[0].id + 1 if newest else 0)
+            seen = [rows[0].t * MS if rows else None for rows in found]
+            ids = ids_of(firsts, ask.spans, newest[0].id + 1 if newest else 0, seen=seen)
             return self.pack(venue.by_id(ask.symbol).over(ids), ask.venue)
 
     class Older(Toy):

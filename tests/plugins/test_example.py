@@ -88,7 +88,7 @@ def test_installed_used_and_removed(room):
         "ETH/USDT",
         "SOL/USDT",
     }
-    assert (imbalance[0], imbalance[2]) == (0, f"10 rows in chdb://{room.folder / 'store'}\n")
+    assert (imbalance[0], imbalance[2]) == (0, f"10 new rows in chdb://{room.folder / 'store'}\n")
     rows = json.loads(again[1])["rows"]
     assert [row["closed"] for row in rows] == [True] * 10
     assert again[0] == 0

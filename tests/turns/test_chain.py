@@ -1,6 +1,6 @@
 """Pages of which each is known only from the one before: how they end, and how they bracket what is wanted."""
 
-from types import SimpleNamespace
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -148,6 +148,6 @@ def test_a_cursor_that_does_not_move_is_an_error():
     ],
 )
 def test_firm_edges_are_proven_others_are_not(firm, rows, grades):
-    trades = [SimpleNamespace(venue_time=time, columns=tuple) for time in rows]
+    trades = [Trade("v", "A/B", "raw", str(time), Decimal(1), Decimal(1), None, time) for time in rows]
     claims = over_range(DATASET, Spans.of((0, 100)), trades, 1_000, 10, "p", firm=set(firm))
     assert [str(claim.grade) for claim in claims] == grades

@@ -242,7 +242,7 @@ def test_a_binding_says_what_it_can_do(venue):
     class Neither(Binding[Ticker], connector=venue):
         pass
 
-    assert (Both.has_history(), Both.has_live(), Both.is_plain()) == (True, True, False)
+    assert (Both.has_history(), Both.has_live()) == (True, True)
     assert (Neither.has_history(), Neither.has_live()) == (False, False)
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tradeflood.models.time import SECOND
 from tradeflood.spans import Spans
 from tradeflood.testing.strategies import spans
 from tradeflood.turns import Chain, Page, Recent, Windows, ids_of
@@ -134,12 +135,23 @@ def test_recent_rows_are_one_page_and_no_more():
 
 def test_ids_stand_for_the_times_whose_ends_were_looked_up():
     times = Spans.of((100, 200), (300, 400))
-    assert ids_of([5, 9, 9, 12], times) == Ids(((5, 9), (9, 12)), ((100, 200), (300, 400)), (True, True))
+    assert ids_of([5, 9, 9, 12], times) == Ids(((5, 9), (9, 12)), tuple(times), (True, True), (True, True))
 
 
 def test_a_moment_after_the_newest_row_ends_with_it():
-    assert ids_of([5, None], Spans.of((100, 200)), 8) == Ids(((5, 8),), ((100, 200),), (False,))
-    assert ids_of([None, None], Spans.of((100, 200)), 8) == Ids(((8, 8),), ((100, 200),), (False,))
+    assert ids_of([5, None], Spans.of((100, 200)), 8) == Ids(((5, 8),), ((100, 200),), (False,), (True,))
+    assert ids_of([None, None], Spans.of((100, 200)), 8) == Ids(((8, 8),), ((100, 200),), (False,), (True,))
+
+
+def test_where_the_first_row_of_a_range_is_late_the_one_before_it_is_asked_for_too():
+    """A venue that has forgotten row 4 may have forgotten rows after it: five seconds of silence are not believed."""
+    times = Spans.of((0, 60 * SECOND))
+    assert ids_of([5, 9], times, seen=[5 * SECOND, 61 * SECOND]) == Ids(((4, 9),), tuple(times), (True,), (False,))
+    assert ids_of([5, 9], times, seen=[2 * SECOND, 61 * SECOND]) == Ids(((5, 9),), tuple(times), (True,), (True,))
+    assert ids_of([50, 90], times, seen=[5 * SECOND, None], back=30).ids == (
+        (20, 91),
+    )  # ids jump: the row after as well
+    assert ids_of([9, 9], times, seen=[61 * SECOND, 61 * SECOND]).ids == ((8, 9),)
 
 
 def test_a_replica_that_lags_behind_what_was_seen_does_not_make_it_empty():
@@ -147,3 +159,10 @@ def test_a_replica_that_lags_behind_what_was_seen_does_not_make_it_empty():
     ids = ids_of([100, None], Spans.of((0, 50)), 96)
     assert ids.ids == ((100, 101),)
     assert ids.bounded == (False,)
+
+
+def test_ends_that_contradict_each_other_tell_nothing():
+    """No row at or after 100, said a replica that lags; row 9 at or after 200, said another: rows may lie between."""
+    times = Spans.of((100, 200), (300, 400))
+    assert ids_of([None, 9, 9, 12], times, 12) == Ids(((9, 12),), ((300, 400),), (True,), (True,))
+    assert ids_of([None, 9], Spans.of((100, 200)), 12).spans == Spans()

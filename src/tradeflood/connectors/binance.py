@@ -28,7 +28,9 @@ from tradeflood.turns import (
     Event,
     Feed,
     Frames,
+    Ids,
     Leaving,
+    Numbering,
     Page,
     Reply,
     Request,
@@ -208,6 +210,7 @@ class Binance(Connector):
         messages=(5, seconds(1)),
         attempts=(300, minutes(5)),
         lifetime=hours(24),
+        others=("wss://stream.binance.com:443", "wss://data-stream.binance.vision"),
     )
 
     frames = Frames(Data, topic="stream", row="data")
@@ -392,23 +395,23 @@ class BinanceCandles(Binding[Candle], connector=Binance, interval=INTERVALS):
             )  # fmt: skip
 
 
-async def _ends(
-    venue: Binance, ask: Ask, first: Callable[[AggRow], int], after: Callable[[AggRow], int]
-) -> tuple[list[int | None], int]:
-    """The first id at or after each start and end of what is asked; and the id after the newest, where one has none."""
+async def _ends(venue: Binance, ask: Ask, first: Callable[[AggRow], int], after: Callable[[AggRow], int]) -> Ids:
+    """The ids of what is asked, from the first at or after each start and end; the newest is asked for where one has none."""
     found = await both(*(venue.trade_at(ask.symbol, time) for span in ask.spans for time in span))
     newest = [] if all(found) else await venue.newest(ask.symbol)
-    return [first(rows[0]) if rows else None for rows in found], after(newest[0]) if newest else 0
+    firsts = [first(rows[0]) if rows else None for rows in found]
+    seen = [from_ms(rows[0].T) if rows else None for rows in found]
+    return ids_of(firsts, ask.spans, after(newest[0]) if newest else 0, seen=seen)
 
 
 class BinanceTrades(Binding[Trade], connector=Binance, kind="raw"):
     """Raw trades by id: where the ids of a time lie is looked up first, through the merged trades."""
 
-    consecutive = True
+    numbering = Numbering.CONTIGUOUS
 
     async def __call__(self, venue: Binance, ask: Ask) -> Any:
-        firsts, after_newest = await _ends(venue, ask, lambda row: row.f, lambda row: row.l + 1)
-        return self.pack(venue.old_trades(ask.symbol).over(ids_of(firsts, ask.spans, after_newest)), ask.market)
+        ids = await _ends(venue, ask, lambda row: row.f, lambda row: row.l + 1)
+        return self.pack(venue.old_trades(ask.symbol).over(ids), ask.market)
 
     def live(self, venue: Binance, ask: Ask) -> Any:
         return self.pack_live(venue.live_trades(ask.symbol), ask.market)
@@ -422,29 +425,35 @@ class BinanceTrades(Binding[Trade], connector=Binance, kind="raw"):
             )
 
     @turn_execution
-    def pack_live(self, rows: list[RawTrade], market: str) -> Iterator[Trade]:
+    def pack_live(self, rows: list[RawTrade], market: str) -> list[Trade]:
         """Frames of `@trade`."""
-        for row in rows:
-            yield Trade("binance", market, "raw", str(row.t), row.p, row.q, SIDES[row.m], row.T * MS)
+        sell, buy = Side.SELL, Side.BUY
+        return [
+            Trade("binance", market, "raw", str(row.t), row.p, row.q, sell if row.m else buy, row.T * MS)
+            for row in rows
+        ]
 
 
 class BinanceMergedTrades(Binding[Trade], connector=Binance, kind="merged"):
     """Merged trades (one per taker order and price) by their own id."""
 
-    consecutive = True
+    numbering = Numbering.CONTIGUOUS
 
     async def __call__(self, venue: Binance, ask: Ask) -> Any:
-        firsts, after_newest = await _ends(venue, ask, lambda row: row.a, lambda row: row.a + 1)
-        return self.pack(venue.merged_trades(ask.symbol).over(ids_of(firsts, ask.spans, after_newest)), ask.market)
+        ids = await _ends(venue, ask, lambda row: row.a, lambda row: row.a + 1)
+        return self.pack(venue.merged_trades(ask.symbol).over(ids), ask.market)
 
     def live(self, venue: Binance, ask: Ask) -> Any:
         return self.pack(venue.live_merged(ask.symbol), ask.market)
 
     @turn_execution
-    def pack(self, rows: list[Any], market: str) -> Iterator[Trade]:
+    def pack(self, rows: list[Any], market: str) -> list[Trade]:
         """Rows of `aggTrades` and frames of `@aggTrade` have the same fields."""
-        for row in rows:
-            yield Trade(
-                "binance", market, "merged", str(row.a), row.p, row.q, SIDES[row.m], row.T * MS, None,
+        sell, buy = Side.SELL, Side.BUY
+        return [
+            Trade(
+                "binance", market, "merged", str(row.a), row.p, row.q, sell if row.m else buy, row.T * MS, None,
                 str(row.f), str(row.l), row.l - row.f + 1,
-            )  # fmt: skip
+            )
+            for row in rows
+        ]  # fmt: skip

@@ -34,6 +34,7 @@ from tradeflood.turns import (
     Event,
     Feed,
     Heartbeat,
+    Numbering,
     Page,
     Recent,
     Reply,
@@ -225,6 +226,8 @@ class Bitget(Connector):
         path="/v2/ws/public",
         streams=50,  # 1,000 are allowed; the venue advises fewer than 50
         messages=(10, seconds(1)),
+        subscriptions=(240, hours(1)),
+        connections=100,
         attempts=(300, minutes(5)),
         topics_per_message=40,
         bytes_per_message=4096,
@@ -424,6 +427,7 @@ class BitgetTrades(Binding[Trade], connector=Bitget, kind="raw"):
     """Trades of 30 days: the history to the second, the last ten seconds to the millisecond; and live."""
 
     horizon = days(30)
+    numbering = Numbering.SNOWFLAKE
 
     def __call__(self, venue: Bitget, ask: Ask) -> Any:
         late = Spans(span for span in ask.spans if span[0] >= ask.now - NEWEST)

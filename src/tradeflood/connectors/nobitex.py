@@ -37,6 +37,7 @@ from tradeflood.turns import (
     Feed,
     Heartbeat,
     Leaving,
+    Numbering,
     Page,
     Recent,
     Reply,
@@ -74,6 +75,7 @@ QUOTES = {"rls": "IRT"}  # the venue's word for the quote in `stats`
 UNKNOWN_MARKET = {"InvalidSymbol", "InvalidMarketPair"}
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 
+RECENT_ROWS = 20  # that `/v2/trades` gives; not published, so taken for as few as any venue gives
 FRESH = DAY  # candles younger than this are compared with the book's last price
 _EXACT = Context(prec=100)  # the usual context would round to 28 digits
 
@@ -203,12 +205,20 @@ class Push(Struct):
     disconnect: Why | None = None
 
 
+class Subscribed(Struct):
+    """The answer to a subscription: the epoch in which it counts, and what was missed where that was asked for."""
+
+    epoch: str | None = None
+    publications: list[Publication] = []
+
+
 class Message(Struct):
     """One line of a frame; an empty one is a ping."""
 
     id: int | None = None
     error: Why | None = None
     push: Push | None = None
+    subscribe: Subscribed | None = None
 
 
 _messages = msgspec.json.Decoder(Message)
@@ -262,6 +272,7 @@ class Nobitex(Connector):
         "wss://ws.nobitex.ir",
         path="/connection/websocket",
         streams=300,
+        connections=100,
         topics_per_message=1,  # an answer names its message by number, so each topic has a message of its own
         heartbeat=Heartbeat(seconds(25)),  # the server's pings: nothing is sent of our own accord
         headers=(("User-Agent", "TraderBot/TradeFlood"),),
@@ -355,9 +366,23 @@ class Nobitex(Connector):
         for count, topic in enumerate(topics):
             yield msgspec.json.encode({"id": 2 * (number + count), verb: {"channel": topic}}).decode()
 
+    def resume(self, topic: str, offset: int, epoch: str, number: int) -> Iterable[str]:
+        """The subscription of a topic with what was missed since an offset: the venue keeps ten messages for ten minutes."""
+        if number == 1:
+            yield '{"id":1,"connect":{}}'
+        since = {"channel": topic, "recover": True, "offset": offset, "epoch": epoch}
+        yield msgspec.json.encode({"id": 2 * number, "subscribe": since}).decode()
+
     def hear(self, frame: bytes) -> Iterable[Event]:
         """Several messages may stand in one frame, a line each."""
-        return [self._heard(message) for message in _messages.decode_lines(frame)]
+        return [event for message in _messages.decode_lines(frame) for event in self._all_heard(message)]
+
+    def _all_heard(self, message: Message) -> Iterator[Event]:
+        """What a message says; the answer to a subscription may bring what was missed."""
+        yield self._heard(message)
+        if message.subscribe is not None and message.id is not None:
+            for pub in message.subscribe.publications:
+                yield Rows("", _unwrapped(pub.data), pub.offset, number=message.id // 2)
 
     def _heard(self, message: Message) -> Event:
         push, error = message.push, message.error
@@ -371,7 +396,9 @@ class Nobitex(Connector):
             return Answer("{}") if error is None else Denied(_why(error))
         if message.id % 2:  # the handshake's: refused, it refuses all that was asked
             return Alive() if error is None else Denied(_why(error))
-        return Acked(number=message.id // 2) if error is None else Denied(_why(error), number=message.id // 2)
+        if error is not None:
+            return Denied(_why(error), number=message.id // 2)
+        return Acked(number=message.id // 2, epoch=message.subscribe.epoch if message.subscribe is not None else None)
 
 
 def _unwrapped(data: Raw) -> Raw:
@@ -486,7 +513,8 @@ def _tickers(stats: Iterable[Listed], books: Iterable[Book], market: str) -> lis
 class NobitexTrades(Binding[Trade], connector=Nobitex, kind="raw"):
     """The recent trades, and live. What was not collected in time cannot be asked for."""
 
-    numbered = True
+    numbering = Numbering.NONE
+    horizon_rows = RECENT_ROWS
 
     def __call__(self, venue: Nobitex, ask: Ask) -> Any:
         return self.pack(venue.trades(ask.symbol).over(ask.spans), ask.market, UNITS["trades"])

@@ -38,6 +38,7 @@ from tradeflood.turns import (
     Heartbeat,
     Ids,
     Leaving,
+    Numbering,
     Page,
     Reply,
     Request,
@@ -205,7 +206,7 @@ class OKX(Connector):
         "wss://ws.okx.com:8443",
         path="/ws/v5/public",
         streams=200,  # the venue has a maximum and does not publish it
-        messages=(480, hours(1)),
+        subscriptions=(480, hours(1)),
         attempts=(3, seconds(1)),
         topics_per_message=500,
         bytes_per_message=64_000,
@@ -432,6 +433,7 @@ def _range(span: Span, before: int, rows: Sequence[Fill]) -> tuple[Span, bool]:
 class OKXTrades(Binding[Trade], connector=OKX, kind="raw"):
     """Raw trades by id: which id was the last before a time is looked up first."""
 
+    numbering = Numbering.CONTIGUOUS
     horizon = HORIZON
 
     async def __call__(self, venue: OKX, ask: Ask) -> Any:
@@ -454,7 +456,8 @@ class OKXTrades(Binding[Trade], connector=OKX, kind="raw"):
         if known:
             following = await both(*(venue.trades_after(ask.symbol, last) for _, _, last in known))
             ids = [_range(span, before, rows) for (span, before, _), rows in zip(known, following, strict=True)]
-            found_ids = Ids(tuple(i for i, _ in ids), tuple(span for span, _, _ in known), tuple(b for _, b in ids))
+            spans = tuple(span for span, _, _ in known)
+            found_ids = Ids(tuple(i for i, _ in ids), spans, tuple(b for _, b in ids), (True,) * len(ids))
             steps.append(self.pack(venue.trades(ask.symbol).over(found_ids), ask.market))
         return tuple(steps)
 
@@ -470,6 +473,8 @@ class OKXTrades(Binding[Trade], connector=OKX, kind="raw"):
 
 class OKXMergedTrades(Binding[Trade], connector=OKX, kind="merged"):
     """Merged trades, which the venue has on its feed only: one row per taker order, price and source."""
+
+    numbering = Numbering.CHAINED
 
     def live(self, venue: OKX, ask: Ask) -> Any:
         return self.pack(venue.live_merged(ask.symbol), ask.market)

@@ -15,10 +15,18 @@ Nothing is held that lies within the settle time of the venue's clock: there it 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from operator import attrgetter, le
+from typing import Any, NamedTuple
 
-from tradeflood.coverage.claims import Claim, Dataset, Grade, State, digest_of
+from attrs import evolve
+
+from tradeflood.coverage.claims import Claim, Dataset, Grade, State, Stretch, digest_of, disputes, good_enough
+from tradeflood.coverage.refute import disputed
 from tradeflood.models import Model, interval
 from tradeflood.spans import Span, Spans
+
+PAST_HORIZON = "past the venue's horizon"
+BRACKETED = "a bracketed page"
 
 
 def on_grid(
@@ -86,88 +94,232 @@ def _empty(
 
 def in_sequence(
     dataset: Dataset,
-    ids: Iterable[tuple[Span, Span, bool]],
+    ids: Iterable[tuple[Span, Span, bool, bool]],
     covered: Spans,
-    rows: Sequence[tuple[int, Model]],
+    rows: Sequence[Link],
     clock: int,
     settle: int,
     parser: str,
+    *,
+    chained: bool = False,
+    jumps: bool = False,
 ) -> Iterator[Claim]:
-    """The claims of rows with consecutive ids: (id, row) ascending.
+    """The claims of rows whose ids follow one another, ascending; `jumps` says that the venue leaves some out.
 
-    Each of `ids` is a range of ids, the times it stands for, and whether a row after it was seen; `covered` are
-    the ids that were answered. Where rows begin or end in the midst of things, their first and last moment are left
-    out: rows that were not seen may share them.
+    Each of `ids` is a range of ids, the times it stands for, whether a row after it was seen, and whether one before
+    it was, without which the range begins with the last one before its times. `covered` are the ids that were answered.
+    Where rows begin or end in the midst of things, their first and last moment are left out: rows that were not seen
+    may share them. Where the venue has no row before the times any more, what lies before its oldest is lost.
     """
     time = dataset.model.time or ""
-    for (first, after), (start, end), bounded in ids:
+    evidence = "chained ids" if chained else "consecutive ids"
+    for (first, after), (start, end), bounded, preceded in ids:
         if first >= after:
             grade = Grade.B if bounded else Grade.D
             yield from _empty(dataset, start, end, grade, "no id between its ends", clock, settle, parser)
             continue
         for low, high in covered & Spans.of((first, after)):
-            here = [(at, row) for at, row in rows if low <= at < high]
+            here = [link for link in rows if low < link.after <= high]
             if not here:
                 continue
-            whole = high == after and here[-1][0] == after - 1  # nothing is missing behind the last row
-            begin = start if low == first and here[0][0] == first else getattr(here[0][1], time) + 1
-            runs = list(_runs(here))
+            whole = high == after and here[-1].after == after  # nothing is missing behind the last row
+            opened = getattr(here[0].row, time)
+            begin = opened + 1
+            if low == first and (here[0].first == first if preceded else opened < start or here[0].first <= 1):
+                begin = start
+            elif low == first and not preceded and jumps:
+                yield from _empty(dataset, start, begin, Grade.D, "answered, not bracketed", clock, settle, parser)
+            elif low == first and not preceded:
+                yield from _forgotten(dataset, start, min(end, begin), clock, parser)
+            runs = list(_chains(here))
             for number, run in enumerate(runs):
                 last_run = number == len(runs) - 1
-                finish = end if last_run and whole and bounded else getattr(run[-1][1], time)
+                finish = end if last_run and whole and bounded else min(end, getattr(run[-1].row, time))
                 if begin < finish:
                     yield Claim(
-                        dataset, begin, finish, State.HELD, Grade.A, "consecutive ids", len(run),
-                        digest_of(row for _, row in run), clock, parser, str(run[0][0]), str(run[-1][0] + 1),
+                        dataset, begin, finish, State.HELD, Grade.A, evidence, len(run),
+                        digest_of(link.row for link in run), clock, parser, str(run[0].first), str(run[-1].after),
                     )  # fmt: skip
                 edge = max(begin, finish)
                 if not last_run:
-                    begin = getattr(runs[number + 1][0][1], time) + 1
-                    missing = runs[number + 1][0][0] - run[-1][0] - 1
-                    why = f"{missing} ids absent from the venue's answer"
-                    until = begin if whole else min(begin, getattr(here[-1][1], time))
-                    yield from _empty(dataset, edge, until, Grade.D, why, clock, settle, parser)
+                    begin = getattr(runs[number + 1][0].row, time) + 1
+                    missing = runs[number + 1][0].first - run[-1].after
+                    why = f"{missing} {ABSENT}"
+                    until = min(end, begin) if whole else min(end, begin, getattr(here[-1].row, time))
+                    for claim in _empty(dataset, edge, until, Grade.D, why, clock, settle, parser):
+                        yield evolve(claim, left=str(run[-1].after), right=str(runs[number + 1][0].first))
                 elif whole and not bounded:
                     yield from _empty(dataset, edge, end, Grade.D, "nothing after the newest id", clock, settle, parser)
 
 
-def _runs(rows: Sequence[tuple[int, Model]]) -> Iterator[list[tuple[int, Model]]]:
-    """The rows cut wherever an id is missing."""
-    run: list[tuple[int, Model]] = []
-    for at, row in rows:
-        if run and at != run[-1][0] + 1:
-            yield run
-            run = []
-        run.append((at, row))
-    if run:
-        yield run
+def _forgotten(dataset: Dataset, start: int, end: int, clock: int, parser: str) -> Iterator[Claim]:
+    if start < end:
+        why = "before the oldest row that the venue still has"
+        yield Claim(dataset, start, end, State.LOST, None, why, as_of=clock, parser=parser)
+
+
+ABSENT = "ids absent from the venue's answer"
+"""What an answer leaves out between two rows; believed once it has been asked twice."""
+
+
+TWICE = "ids absent from two answers"
+
+FEWER = "before fewer rows than the venue has"
+"""What an answer says that begins with the same row twice: then these are all that there are."""
+
+PUSHED_OUT = "before the newest rows that the venue still has"
+
+
+def confirmed(claims: Iterable[Claim], before: Iterable[Claim]) -> list[Claim]:
+    """The claims, with what an earlier answer has said too: of ids between the same rows on grade B, before the same row lost."""
+    said: dict[tuple[str, str | None, str | None], int] = {}
+    for claim in before:
+        key = _said(claim)
+        said[key] = min(claim.as_of, said.get(key, claim.as_of))
+    return [_believed(claim) if claim.as_of > said.get(_said(claim), claim.as_of) else claim for claim in claims]
+
+
+def _said(claim: Claim) -> tuple[str, str | None, str | None]:
+    """What two answers must have in common to say the same; a third one says what two have said."""
+    return claim.evidence.replace(TWICE, ABSENT), claim.left, claim.right
+
+
+def _believed(claim: Claim) -> Claim:
+    if claim.evidence.endswith(ABSENT):
+        return evolve(claim, grade=Grade.B, evidence=claim.evidence.replace(ABSENT, TWICE))
+    return evolve(claim, state=State.LOST, evidence=PUSHED_OUT, right=None) if claim.evidence == FEWER else claim
+
+
+class Link(NamedTuple):
+    """A row with the ids it stands for: the first, and the one that must follow its last."""
+
+    first: int
+    after: int
+    row: Model
+
+
+def linked(rows: Iterable[Model], *, chained: bool) -> list[Link]:
+    """The rows whose ids are numbers, ascending; merged rows stand for as many ids as they count."""
+    found = []
+    for row in rows:
+        first, last = row.position, row.position
+        if chained:
+            first, last = getattr(row, "first_id", None) or first, getattr(row, "last_id", None) or last
+        if all(isinstance(text, str) and text.isdecimal() and len(text) < 20 for text in (first, last)):
+            found.append(Link(int(first), int(last) + 1, row))
+    return sorted(found, key=lambda link: (link.after, link.first))
+
+
+class Run(NamedTuple):
+    """Rows whose ids follow one another: the first id, the one that must follow the last row, and the rows."""
+
+    first: int
+    after: int
+    rows: Sequence[Model]
+
+
+def one_run(rows: Sequence[Model], *, chained: bool) -> Run | None:
+    """The rows as one run, where they come as one, each of them once; else None, and it takes a look at each: `linked`.
+
+    Nearly all that comes live does, so whole columns are looked at.
+    """
+    texts = list(map(attrgetter(rows[0].key[-1]), rows))
+    starts = ends = texts
+    if chained:
+        starts, ends = (
+            [getattr(row, name, None) or text for row, text in zip(rows, texts, strict=True)] for name in _LINKS
+        )
+    firsts = _numbers(starts)
+    lasts = firsts if ends is starts else _numbers(ends)
+    if firsts is None or lasts is None:
+        return None
+    afters = range(firsts[0] + 1, firsts[0] + 1 + len(firsts)) if lasts is firsts else [last + 1 for last in lasts]
+    if firsts[1:] != [*afters[:-1]]:
+        return None
+    if chained and not (all(map(le, firsts, lasts)) and len(set(texts)) == len(texts)):
+        return None
+    return Run(firsts[0], afters[-1], rows)
+
+
+_LINKS = ("first_id", "last_id")
+
+
+def _numbers(texts: list[Any]) -> list[int] | None:
+    """The numbers that all texts are, None where one of them is none."""
+    try:
+        if "".join(texts).isdecimal() and max(map(len, texts)) < 20:
+            return list(map(int, texts))
+    except (TypeError, ValueError):  # not a text, an empty one
+        pass
+    return None
+
+
+def runs_of(rows: Iterable[Link]) -> list[Run]:
+    """Linked rows, ascending, as runs."""
+    return [Run(run[0].first, run[-1].after, [link.row for link in run]) for run in _chains(rows)]
+
+
+class Reached(NamedTuple):
+    """How far live rows have come: the id that must follow, the moment up to which all is claimed, the last row's time."""
+
+    after: int
+    moment: int
+    time: int
 
 
 def of_live_ids(
-    dataset: Dataset, rows: Sequence[tuple[int, Model]], before: tuple[int, int] | None, parser: str
-) -> tuple[list[Claim], tuple[int, int]]:
-    """The claims of rows that came live, (id, row) ascending, and what the next batch needs to know of this one.
+    dataset: Dataset, runs: Sequence[Run], before: Reached | None, parser: str, *, chained: bool = False
+) -> tuple[list[Claim], Reached]:
+    """The claims of rows that came live, ascending, and what the next batch needs to know of this one.
 
-    `before` is the last id so far and the moment from which on nothing is missing up to it. A run of ids that
-    follows from it begins there; any other begins after the moment of its first row, which others may share.
+    A run of ids that follows from what was reached begins there; any other begins after the moment of its first row,
+    which others may share, and what lies between is pending.
     """
     time = dataset.model.time or ""
-    claims = []
-    for run in _runs(rows):
-        start = getattr(run[0][1], time) + 1
-        if before is not None and run[0][0] == before[0] + 1:
-            start = before[1]
-        end = getattr(run[-1][1], time)
+    evidence = "chained ids" if chained else "consecutive ids"
+    claims: list[Claim] = []
+    for first, after, rows in runs:
+        start, end = getattr(rows[0], time) + 1, getattr(rows[-1], time)
+        if before is not None and first == before.after:
+            start = before.moment
+        elif before is not None:
+            claims += _hole(dataset, first - before.after, before, start, parser)
         if start < end:
             claims.append(
                 Claim(
-                    dataset, start, end, State.HELD, Grade.A, "consecutive ids", len(run), digest_of(row for _, row in run),
-                    end, parser, str(run[0][0]), str(run[-1][0] + 1),
+                    dataset, start, end, State.HELD, Grade.A, evidence, len(rows), digest_of(rows), end, parser,
+                    str(first), str(after),
                 )
             )  # fmt: skip
-        before = (run[-1][0], max(start, end))
+        before = Reached(after, max(start, end), end)
     assert before is not None
     return claims, before
+
+
+def _hole(dataset: Dataset, missing: int, before: Reached, start: int, parser: str) -> Iterator[Claim]:
+    """What a hole in the ids leaves: time that is to be asked for.
+
+    Where the venue's clock has gone back, that is also time which is held: nobody knows when in it the missing rows are.
+    """
+    why = f"{missing} ids were not delivered"
+    if before.moment < start:
+        yield Claim(dataset, before.moment, start, State.PENDING, None, why, as_of=start, parser=parser)
+    back, until = min(before.time, start - 1), before.moment
+    if back < until - 1:  # what is reached may lie one beyond the time of the last row
+        why += " while the venue's clock went back"
+        yield Claim(dataset, back, until + 1, State.DISPUTED, None, why, as_of=until, parser=parser, refutes=until)
+
+
+def _chains(rows: Iterable[Link]) -> Iterator[list[Link]]:
+    """The rows cut wherever one does not begin where the one before it ended."""
+    run: list[Link] = []
+    for link in rows:
+        if run and link.first != run[-1].after:
+            yield run
+            run = []
+        run.append(link)
+    if run:
+        yield run
 
 
 def over_range(
@@ -190,10 +342,62 @@ def over_range(
         last = max(first, min(last, clock - settle))
         yield from _empty(dataset, start, first, Grade.D, "answered, not bracketed", clock, settle, parser)
         if first < last:
+            within = [row for row in here if getattr(row, time) < last]
             yield Claim(
-                dataset, first, last, State.HELD, Grade.B, "a bracketed page", len(here), digest_of(here), clock, parser
-            )
+                dataset, first, last, State.HELD, Grade.B, BRACKETED, len(within), digest_of(within), clock,
+                parser, edge(first) if start in firm else None, edge(last),
+            )  # fmt: skip
         yield from _empty(dataset, last, end, Grade.D, "answered, not bracketed", clock, settle, parser)
+
+
+def of_recent(
+    dataset: Dataset,
+    asked: Spans,
+    covered: Spans,
+    rows: Sequence[Model],
+    clock: int,
+    settle: int,
+    parser: str,
+    *,
+    most: int = 0,
+) -> Iterator[Claim]:
+    """The claims of the newest rows of a venue, ascending; `most` is how many it has when it has them all.
+
+    Of `asked`, which is what it was asked for where it has no others, what lies before them is lost, and what follows
+    the newest is open: the next one may be shown any moment. Where it shows fewer than it has, the rest may be had
+    still, so that what lies before them is pending.
+    """
+    yield from over_range(dataset, covered, rows, clock, settle, parser, firm={end for span in covered for end in span})
+    time = dataset.model.time or ""
+    first, last = covered.bounds
+    if not covered:
+        if rows and getattr(rows[-1], time) < asked.bounds[0]:
+            first = last = asked.bounds[0]  # everything that the venue still has is older than what was asked for
+        elif rows and getattr(rows[0], time) >= asked.bounds[1]:
+            first = last = asked.bounds[1]  # everything that it still has is newer
+        else:
+            return
+    for start, end in asked:
+        if start < min(end, first):
+            before = Claim(dataset, start, min(end, first), State.LOST, None, PUSHED_OUT, as_of=clock, parser=parser)
+            fewer = len(rows) < most
+            yield evolve(before, state=State.PENDING, evidence=FEWER, right=edge(first)) if fewer else before
+        if max(start, last) < min(end, clock):
+            yield Claim(
+                dataset,
+                max(start, last),
+                min(end, clock),
+                State.OPEN,
+                None,
+                "the right edge",
+                as_of=clock,
+                parser=parser,
+            )
+
+
+def edge(moment: int) -> str:
+    """The name of an edge beyond which a row was seen: two answers that both saw beyond it overlap there."""
+    return f"t{moment}"
 
 
 def derived(
@@ -204,3 +408,75 @@ def derived(
     for start, end in held:
         here = [row for row in rows if start <= getattr(row, time) < end]
         yield Claim(dataset, start, end, State.HELD, grade, why, len(here), digest_of(here), clock)
+
+
+def of_equal_candles(
+    dataset: Dataset, text: str, equal: Spans, rows: Sequence[Model], claims: Sequence[Claim], clock: int
+) -> Iterator[Claim]:
+    """The claims of trades that make the venue's own candles exactly.
+
+    `equal` are the times of those candles, whole ones; `rows` the trades, ascending; `claims` what is said of them so far,
+    `clock` the venue's when it gave the candles. It is evidence of its own: what refuted other claims does not refute it.
+    """
+    grid, time = interval(text), dataset.model.time or ""
+    for start, end in Spans.of(*((grid.ceil(low), grid.floor(high)) for low, high in equal)):
+        here = [row for row in rows if start <= getattr(row, time) < end]
+        against = [other.refutes for other in disputes(claims) if _meets(other, start, end)]
+        refuted = [moment + 1 for moment in against if moment is not None]
+        yield Claim(
+            dataset, start, end, State.HELD, Grade.C, "equals the venue's candle", len(here), digest_of(here),
+            max([clock, *refuted]), "", edge(start), edge(end),
+        )  # fmt: skip
+
+
+def contradicted(dataset: Dataset, start: int, end: int, why: str, claims: Sequence[Claim]) -> list[Claim]:
+    """The dispute that refutes what was claimed of [start, end) so far; none where nothing was."""
+    made = [claim.as_of for claim in claims if claim.state is State.HELD and _meets(claim, start, end)]
+    if not made:
+        return []
+    return [disputed(dataset, start, end, why, max(made))]
+
+
+def _meets(claim: Claim, start: int, end: int) -> bool:
+    return claim.start < end and start < claim.end
+
+
+def of_made_candles(
+    dataset: Dataset, text: str, whole: Spans, parts: Sequence[Stretch], rows: Sequence[Model], clock: int
+) -> Iterator[Claim]:
+    """The claims of candles that were made of trades: `whole` are those of which all trades are held, `parts` say how well.
+
+    Each has the weakest grade of its trades. Those in which nothing traded are claimed apart from the others, with a
+    count of 0: an absent candle that is held is not one that was not made.
+    """
+    grid, time = interval(text), dataset.model.time or ""
+    for grade, spans in graded(text, whole, parts):
+        for start, end in spans:
+            at = start
+            within = [row for row in rows if start <= getattr(row, time) < end]
+            for run in _grid_runs(within, grid.next, time):
+                first, after = getattr(run[0], time), grid.next(getattr(run[-1], time))
+                yield from _made(dataset, at, first, grade, "nothing traded", (), clock)
+                yield from _made(dataset, first, after, grade, "made from trades", run, clock)
+                at = after
+            yield from _made(dataset, at, end, grade, "nothing traded", (), clock)
+
+
+def graded(text: str, whole: Spans, parts: Sequence[Stretch]) -> list[tuple[Grade, Spans]]:
+    """The candles of `whole` by the weakest grade of what lies in them, the weakest first."""
+    grid, left, out = interval(text), whole, []
+    for grade in sorted(Grade, key=lambda grade: sum(good_enough(grade, other) for other in Grade)):
+        of_grade = [part for part in parts if part.state is State.HELD and part.grade is grade]
+        here = left & Spans.of(*((grid.floor(part.start), grid.ceil(part.end)) for part in of_grade))
+        left -= here
+        out.append((grade, here))
+    return out
+
+
+def _made(
+    dataset: Dataset, start: int, end: int, grade: Grade, why: str, rows: Sequence[Model], clock: int
+) -> Iterator[Claim]:
+    if start < end:
+        yield Claim(
+            dataset, start, end, State.HELD, grade, why, len(rows), digest_of(rows), clock, "", str(start), str(end)
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Context, Decimal, Inexact, InvalidOperation
-from functools import cache
+from array import array
+from collections.abc import Callable, Sequence
+from decimal import Context, Decimal, Inexact, InvalidOperation, Rounded
+from functools import cache, reduce
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ _MOST = Decimal(10) ** (DIGITS - SCALE)
 _LEAST = -_MOST
 _INT64 = 1 << 63
 _UNIT = Decimal(1).scaleb(-SCALE)
+_ZERO = Decimal(0)
+_add = Context(prec=2 * DIGITS, traps=[Rounded, InvalidOperation]).add
 _quantize = Context(prec=DIGITS, traps=[Inexact, InvalidOperation]).quantize
 
 
@@ -25,21 +28,30 @@ class _Absurd(Exception):
     """A value out of all bounds."""
 
 
-def checked(row: M) -> M:
-    """The row itself, looked at quickly: what comes live passes here.
+_UNSOUND = (_Absurd, InvalidOperation, TypeError)  # NaN has no order: comparing it is an invalid operation
 
-    Raises PayloadChanged that names the field where a decimal is NaN, infinite or absurdly large, or the time is none.
+
+def checked(row: M) -> M:
+    """The row itself, looked at quickly: see `all_checked`."""
+    return all_checked(type(row), [row])[0]
+
+
+def all_checked(model: type[M], rows: list[M]) -> list[M]:
+    """The rows themselves, looked at quickly: what comes live passes here.
+
+    Raises PayloadChanged that names the field of the first row where a decimal is NaN, infinite or absurdly large, or
+    the time is none.
     """
-    decimals, time, _ = _columns(type(row))  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
+    glance = _glance(model)  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
     try:
-        for value in decimals(row):
-            if value is not None and not _LEAST < value < _MOST:
-                raise _Absurd
-        if time is not None and not -_INT64 <= time(row) < _INT64:
-            raise _Absurd
-    except (_Absurd, InvalidOperation, TypeError):  # NaN has no order: comparing it is an invalid operation
-        raise _refusal(row) from None
-    return row
+        glance(rows)
+    except _UNSOUND:
+        for row in rows:
+            try:
+                glance([row])
+            except _UNSOUND:
+                raise _refusal(row) from None
+    return rows
 
 
 def exact(row: M) -> M:
@@ -48,7 +60,7 @@ def exact(row: M) -> M:
     Raises PayloadChanged that names the field where a decimal has more than 38 digits, 18 of them after the point, or a
     whole number more than 64 bits.
     """
-    decimals, _, integers = _columns(type(row))  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
+    decimals, integers = _columns(type(row))  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
     try:
         for value in decimals(row):
             if value is not None and _quantize(value, _UNIT).is_nan():
@@ -61,14 +73,57 @@ def exact(row: M) -> M:
     return row
 
 
+def all_exact(model: type[Model], rows: Sequence[Model]) -> bool:
+    """Whether a look at whole columns finds that every store holds each row exactly; where not, ask `exact` of each."""
+    try:
+        for column in model.columns():
+            if column.kind not in _COUNTED:
+                continue
+            values = list(map(attrgetter(column.name), rows))
+            if column.optional and None in values:
+                values = [value for value in values if value is not None]
+            if column.kind is Kind.DECIMAL:
+                places = reduce(_add, values, _ZERO).as_tuple().exponent  # a sum has as many as any of its parts
+                if not (places >= -SCALE and _LEAST < min(values, default=_ZERO) <= max(values, default=_ZERO) < _MOST):  # type: ignore[operator]  # of NaN it is a letter: TypeError
+                    return False
+            else:
+                array("q", values)
+    except (Rounded, InvalidOperation, TypeError, OverflowError):
+        return False
+    return True
+
+
+_COUNTED = {Kind.DECIMAL, Kind.INTEGER, Kind.TIME}
 _Get = Callable[[Any], tuple[Any, ...]]
 
 
 @cache
-def _columns(model: type[Model]) -> tuple[_Get, Callable[[Any], int] | None, _Get]:
+def _glance(model: type[Model]) -> Callable[[list[Any]], None]:
+    """What raises where a row of this model is out of bounds; written out, for it looks at every live row."""
+    tests = []
+    for column in model.columns():
+        value = f"row.{column.name}"
+        if column.kind is Kind.DECIMAL:
+            test = f"LEAST < {value} < MOST"
+            tests.append(f"({value} is None or {test})" if column.optional else test)
+        elif column.name == model.time:
+            tests.append(f"-INT64 <= {value} < INT64")
+    lines = [
+        "def glance(rows):",
+        "  for row in rows:",
+        f"    if not ({' and '.join(tests) or True}):",
+        "      raise Absurd",
+    ]
+    names: dict[str, Any] = {"LEAST": _LEAST, "MOST": _MOST, "INT64": _INT64, "Absurd": _Absurd}
+    exec("\n".join(lines), names)  # noqa: S102 - only names of fields, which Python itself took
+    return names["glance"]  # type: ignore[no-any-return]
+
+
+@cache
+def _columns(model: type[Model]) -> tuple[_Get, _Get]:
     decimals = [column.name for column in model.columns() if column.kind is Kind.DECIMAL]
     integers = [column.name for column in model.columns() if column.kind in {Kind.TIME, Kind.INTEGER}]
-    return _getter(decimals), attrgetter(model.time) if model.time else None, _getter(integers)
+    return _getter(decimals), _getter(integers)
 
 
 def _getter(names: list[str]) -> _Get:

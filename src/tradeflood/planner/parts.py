@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, State, clipped, stretches
+from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, clipped, stretches
+from tradeflood.coverage.evidence import PAST_HORIZON
 from tradeflood.errors import TradeFloodError
 from tradeflood.models import Model
 from tradeflood.models.time import DAY
@@ -105,13 +106,27 @@ class Series:
 class Want:
     """Somebody who waits for part of a series: it gets rows answer by answer and is told at the end."""
 
-    __slots__ = ("clock", "covered", "done", "errors", "firm", "into", "left", "rows", "step", "symbols", "turn")
+    __slots__ = (
+        "clock",
+        "covered",
+        "done",
+        "errors",
+        "firm",
+        "into",
+        "left",
+        "rows",
+        "step",
+        "symbols",
+        "turn",
+        "work",
+    )
 
     def __init__(
         self, turn: Turn[Any], *, into: Work | None = None, step: Step[Any] | None = None,
-        done: Callable[[Want], None] | None = None,
+        done: Callable[[Want], None] | None = None, work: Work | None = None,
     ) -> None:  # fmt: skip
         self.turn, self.into, self.step, self.done = turn, into, step, done
+        self.work = into if work is None else work
         self.symbols = frozenset(turn.symbols)
         self.left = 0
         self.rows: Any = None
@@ -132,7 +147,7 @@ class Work:
     """One dataset inside a run: what was asked of it, what came, on what evidence, and who waits."""
 
     __slots__ = (
-        "ask", "asked", "basis", "claims", "clock", "failures", "horizon", "known", "loaded", "models", "open", "waiting",
+        "ask", "asked", "basis", "claims", "clock", "failures", "horizon", "known", "loaded", "models", "open", "waiting", "weight",
     )  # fmt: skip
 
     def __init__(self, ask: Ask) -> None:
@@ -147,12 +162,13 @@ class Work:
         self.failures: list[Failure] = []
         self.basis: list[Frame[Any]] = []
         self.open = 0
+        self.weight = 0  # of the requests that were made first for it
         self.waiting: list[Callable[[Work], None]] = []
 
     @property
     def new_claims(self) -> list[Claim]:
-        """The claims that this run adds to those it began with; past a horizon is no claim to keep."""
-        return [claim for claim in self.claims[self.known :] if claim.state is not State.LOST]
+        """The claims that this run adds to those it began with; past a horizon is no claim to keep: it moves."""
+        return [claim for claim in self.claims[self.known :] if claim.evidence != PAST_HORIZON]
 
     def frame(self, spans: Spans) -> Frame[Any]:
         """The rows of these times so far, ascending, with their coverage; nothing is held here without its rows."""

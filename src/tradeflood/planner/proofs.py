@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from tradeflood.coverage import Claim, Grade
 from tradeflood.coverage.claims import weakest
-from tradeflood.coverage.evidence import derived, in_sequence, on_grid, over_range
-from tradeflood.models import interval
+from tradeflood.coverage.evidence import derived, in_sequence, linked, of_made_candles, of_recent, on_grid, over_range
+from tradeflood.models import Candle, interval
 from tradeflood.planner.parts import Want, Work, ordered
-from tradeflood.spans import Spans
-from tradeflood.turns import Chain, Connector, Ids, Recent
+from tradeflood.spans import EMPTY, Spans
+from tradeflood.turns import Chain, Connector, Ids, Numbering, Recent
 
 
 def claims_of(want: Want, work: Work, latest: int) -> Iterator[Claim]:
@@ -23,10 +23,16 @@ def claims_of(want: Want, work: Work, latest: int) -> Iterator[Claim]:
     rows = ordered(work.ask.model, work.models.values())
     if isinstance(want.turn.ids, Ids):
         ids = want.turn.ids
-        numbered = sorted((int(row.position), row) for row in rows)
-        whole = zip(ids.ids, ids.times, ids.bounded, strict=True)
-        yield from in_sequence(dataset, whole, covered, numbered, clock, settle, parser)
-    elif isinstance(style, Recent | Chain):
+        numbering = want.step.binding.numbering if want.step is not None else Numbering.CONTIGUOUS
+        chained, jumps = numbering is Numbering.CHAINED, not numbering.is_linked
+        whole = zip(ids.ids, ids.times, ids.bounded, ids.preceded, strict=True)
+        links = linked(rows, chained=chained)
+        yield from in_sequence(dataset, whole, covered, links, clock, settle, parser, chained=chained, jumps=jumps)
+    elif isinstance(style, Recent):
+        most = want.step.binding.horizon_rows if want.step is not None else None
+        asked = EMPTY if most is None else want.turn.spans or EMPTY
+        yield from of_recent(dataset, asked, covered, rows, clock, settle, parser, most=most or 0)
+    elif isinstance(style, Chain):
         yield from over_range(dataset, covered, rows, clock, settle, parser, firm=want.firm)
     elif style is not None and style.per == "interval":
         yield from on_grid(dataset, work.ask.interval, covered, rows, clock, settle, parser)
@@ -48,9 +54,13 @@ def claims_of_derived(work: Work, clock: int) -> Iterator[Claim]:
     if grid is not None:
         spans = Spans.of(*((grid.ceil(low), grid.floor(high)) for low, high in spans))
     rows = ordered(work.ask.model, work.models.values())
+    if grid is not None and issubclass(work.ask.model, Candle):
+        parts = [part for frame in work.basis for told in frame.coverage.parts.values() for part in told]
+        yield from of_made_candles(work.ask.dataset, grid.text, spans, parts, rows, clock)
+        return
     yield from derived(work.ask.dataset, spans, rows, "made from other rows", grade, clock)
 
 
 def parser_of(connector: Connector) -> str:
-    """The name of the code that reads a venue: module and the library's version of it."""
-    return f"{type(connector).__module__}.{type(connector).__qualname__}"
+    """The name of the code that reads a venue, with its version: a corrected one has another name."""
+    return f"{type(connector).__module__}.{type(connector).__qualname__} {connector.version}"

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import gc
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import Any
 
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, State, clipped, held, stretches
+from tradeflood.coverage.claims import settled
+from tradeflood.coverage.evidence import PAST_HORIZON
 from tradeflood.errors import DeclarationError, PayloadChanged, TradeFloodError, UnknownMarket, UsageError
 from tradeflood.models import Market, Model, interval
 from tradeflood.models.checks import exact
@@ -46,6 +48,7 @@ from tradeflood.turns import (
     Both,
     BoundTurn,
     Chain,
+    Numbering,
     Page,
     Reply,
     Step,
@@ -55,15 +58,24 @@ from tradeflood.turns import (
 from tradeflood.turns.request import Identity
 from tradeflood.turns.turn import Lane, judged_rows
 
+NO_HORIZONS: Mapping[Dataset, int] = MappingProxyType({})
+
 FASTEST = 100_000
 """Rows per second that no market exceeds over a whole range."""
 
 
 class Run:
-    """A plan being carried out. It has no clock: `now` is when planning began, venues' clocks come with replies."""
+    """A plan being carried out. It has no clock: `now` is when planning began, venues' clocks come with replies.
 
-    def __init__(self, queries: Sequence[Query[Any]], venues: Venues, now: int, store: Held | None = None) -> None:
+    `horizons` says how long a moment of a dataset can be asked for, in ns, where somebody knows better than its binding.
+    """
+
+    def __init__(
+        self, queries: Sequence[Query[Any]], venues: Venues, now: int, store: Held | None = None,
+        horizons: Mapping[Dataset, int] = NO_HORIZONS,
+    ) -> None:  # fmt: skip
         self.queries, self.venues, self.now, self.store = tuple(queries), venues, now, store
+        self.horizons = horizons
         self.nodes: dict[Identity, Node] = {}
         self.works: dict[Dataset, Work] = {}
         self.series: dict[tuple[Any, Any], Series] = {}
@@ -116,6 +128,13 @@ class Run:
         """Give a request up: the spans that wanted it fail, everything else goes on."""
         node.state, node.error = FAILED, error
         self._finished(node)
+
+    def give_up(self) -> None:
+        """Nothing more is asked: what was answered counts, also of what would have taken further requests."""
+        waiting = {id(want): want for node in self.nodes.values() for _, _, wants in node.uses for want in wants}
+        for want in waiting.values():
+            if want.into is not None and want.covered and want.into.ask.model.time:
+                want.into.claims += claims_of(want, want.into, self.clocks.get(want.into.ask.venue, self.now))
 
     @property
     def done(self) -> bool:
@@ -225,7 +244,7 @@ class Run:
         if first and self.store is not None and ask.model.time:
             work.claims += self.store.claims(dataset)
             work.known = len(work.claims)
-        missing = new - held(work.claims) if new and work.claims else new
+        missing = new - settled(work.claims) if new and work.claims else new
         if done is not None and self.store is not None and work.known:
             there = (ask.spans & held(work.claims[: work.known])) - work.loaded
             work.loaded |= there
@@ -247,8 +266,8 @@ class Run:
             missing &= Spans.of((-NEVER, self.now + AHEAD))
             if not missing:
                 return
+        work.horizon = self.horizons.get(ask.dataset, binding.horizon)
         if binding.horizon is not None and missing:
-            work.horizon = binding.horizon
             reach = Spans.of((self.now - binding.horizon, NEVER))
             for start, end in missing - reach:
                 work.claims.append(_past(ask.dataset, start, end, self.now))
@@ -388,10 +407,14 @@ class Run:
         self.asked += 1
         node = self.nodes.get(key)
         if node is None:
-            into = wants[0].into if wants else None
-            of_time = into is not None and into.horizon is not None and wants[0].turn.ids is None
-            deadline = page.start + into.horizon if of_time else NEVER  # type: ignore[operator,union-attr]
+            work = wants[0].work if wants else None
+            deadline = NEVER
+            if work is not None and work.horizon is not None:
+                of_time = wants[0].into is not None and wants[0].turn.ids is None
+                deadline = (page.start if of_time else work.asked.bounds[0]) + work.horizon
             node = self.nodes[key] = Node(key, bound, request, page, deadline)
+            if work is not None:
+                work.weight += node.weight
             self._number += 1
             self.outstanding += 1
             entry = (deadline, self._number, node)
@@ -484,7 +507,7 @@ class Run:
                 models = node.packed.get(key)
                 if models is None:
                     models = [exact(model) for model in want.step.models(rows)]
-                    if want.step.binding.numbered:
+                    if want.step.binding.numbering is Numbering.NONE:
                         models = number_equals(models)
                     node.packed[key] = models
             except TradeFloodError as error:
@@ -598,7 +621,7 @@ class Run:
             return
         for index, part in enumerate(needs):
             if isinstance(part, Turn):
-                self._want(Want(part, done=wanted(index)))
+                self._want(Want(part, done=wanted(index), work=work))
             else:
                 try:
                     self._ask(part, asked(index, part.spans))
@@ -686,7 +709,7 @@ def _plausible(turn: Turn[Any]) -> None:
 
 
 def _past(dataset: Dataset, start: int, end: int, now: int) -> Claim:
-    return Claim(dataset, start, end, State.LOST, None, "past the venue's horizon", as_of=now)
+    return Claim(dataset, start, end, State.LOST, None, PAST_HORIZON, as_of=now)
 
 
 def _broken(binding: Any, error: Exception) -> DeclarationError:

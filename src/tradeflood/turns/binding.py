@@ -10,8 +10,8 @@ class BinanceCandles(Binding[Candle], connector=Binance, interval=INTERVALS):
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
 
 from msgspec import Struct
@@ -76,21 +76,40 @@ def turn_execution(function: Callable[Concatenate[B, R, P], Iterable[M]]) -> Exe
     return Execution(function)
 
 
+class Numbering(StrEnum):
+    """What the ids of a venue's rows say of one another, and so what a missing one proves."""
+
+    CONTIGUOUS = "contiguous"
+    """Ids follow one another without a hole: a missing id is a missing row."""
+    CHAINED = "chained"
+    """A row says where the one before it ended (its last id less its count): a broken chain is a missing row."""
+    JUMPING = "jumping"
+    """Ids ascend and the venue leaves some out: a missing id proves nothing until the venue is asked."""
+    SNOWFLAKE = "snowflake"
+    """Ids are unique, and ascend with time at best: only an answer with rows on both sides proves anything."""
+    NONE = "none"
+    """There are no ids: rows that are equal in all they say get an ordinal within one observation."""
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether rows that came by themselves show that none is missing between them."""
+        return self in {Numbering.CONTIGUOUS, Numbering.CHAINED}
+
+
 class Binding(Generic[M]):
     """Subclass `Binding[SomeModel]` with `connector=` and it is linked; a subclass replaces its parent.
 
     Further keywords of the class say which variants it makes: `interval=("1m", "1h")`, `kind="raw"`. `horizon` is
-    how far back the venue reaches, in ns. `numbered` says that the venue has no trade ids: rows that are equal in
-    all they send get an ordinal within one observation. `consecutive` says that ids follow one another without a
-    hole, so that a missing one proves a missing row.
+    how far back the venue reaches, in ns; `horizon_rows` how many of the newest rows it has, where that is all. `numbering` is what the venue's ids say of
+    one another.
     """
 
     connector: ClassVar[type[Connector]]
     model: ClassVar[type[Model]]
     offers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     horizon: ClassVar[int | None] = None
-    numbered: ClassVar[bool] = False
-    consecutive: ClassVar[bool] = False
+    horizon_rows: ClassVar[int | None] = None
+    numbering: ClassVar[Numbering] = Numbering.SNOWFLAKE
 
     def __init_subclass__(cls, *, connector: type[Connector] | None = None, **offers: Any) -> None:
         super().__init_subclass__()
@@ -113,7 +132,11 @@ class Binding(Generic[M]):
         raise NotImplementedError
 
     def live(self, venue: Any, ask: Ask) -> Any:
-        """The step that packs the live rows of an ask."""
+        """The step that packs the live rows of an ask; or the ask of another model, whose rows `follow` makes into these."""
+        raise NotImplementedError
+
+    def follow(self, ask: Ask, numbering: Numbering) -> Callable[[Iterable[Any]], list[M]]:
+        """What makes live rows of another model, whose ask `live` gives, into this one; it hears of all, in batches."""
         raise NotImplementedError
 
     def fallback(self, venue: Any, ask: Ask) -> Any:
@@ -129,6 +152,11 @@ class Binding(Generic[M]):
     def has_live(cls) -> bool:
         """Whether it can be streamed."""
         return cls.live is not Binding.live
+
+    @classmethod
+    def follows(cls) -> bool:
+        """Whether its live rows are made of those of another model."""
+        return cls.follow is not Binding.follow
 
     @classmethod
     def has_fallback(cls) -> bool:
@@ -161,11 +189,6 @@ class Binding(Generic[M]):
             if mine and theirs and not set(mine) & set(theirs):
                 return False
         return True
-
-    @classmethod
-    def is_plain(cls) -> bool:
-        """Whether it can be explained in full before anything runs."""
-        return not inspect.iscoroutinefunction(cls.__call__)
 
 
 def _listed(value: Any) -> tuple[str, ...]:

@@ -21,12 +21,13 @@ from tradeflood.turns.turn import TurnSpec
 
 @frozen
 class Settings:
-    """What a user may set for a venue: other addresses, other figures for its declared limits."""
+    """What a user may set for a venue: other addresses, other figures for its declared limits, two connections for one."""
 
     rest_url: str | None = None
     feed_url: str | None = None
     limits: Mapping[str, int] = field(factory=dict)
     feed: Mapping[str, Any] = field(factory=dict)
+    pair: bool = False
 
 
 _DIGITS = 12  # a number of seconds that is longer is none
@@ -37,10 +38,12 @@ class Connector:
 
     Whatever a table can say is a table: `rest`, `feed`, `symbols`. `envelope` is a generic struct with a field
     `data` in which every answer comes. `frames` is the type of most live frames, where one type serves them.
-    Methods with `@turn` say what can be asked.
+    Methods with `@turn` say what can be asked. `version` is that of its parsers and of its bindings': whoever corrects
+    what they make of the same bytes raises it, and claims tell the rows of the one from those of the other.
     """
 
     venue: ClassVar[str] = ""
+    version: ClassVar[int] = 1
     rest: Rest
     feed: Feed | None = None
     symbols: ClassVar[Symbols] = Symbols()
@@ -61,8 +64,12 @@ class Connector:
         feed = type(self).feed
         if feed is not None:
             url = relocated(feed.url, settings.feed_url, f"{where}.feed_url")
-            feed = evolve(feed, url=url, **_figures(settings.feed, f"{where}.feed"))
+            others = (
+                feed.others if settings.feed_url is None else ()
+            )  # they are the venue's, not of what stands in for it
+            feed = evolve(feed, **{"url": url, "others": others, **_figures(settings.feed, f"{where}.feed")})
         self.feed = feed
+        self.pair = settings.pair
 
     def budget_of(self, budget: Budget | None, limits: Mapping[str, int] | None = None) -> Budget:
         """A declared budget with the figure that the settings give it; the connector's own where none is declared."""
@@ -111,6 +118,11 @@ class Connector:
         """The frames that `subscribe` or `unsubscribe` these topics, as message number so and so."""
         raise NotImplementedError(f"{self.venue} has no live feed")
 
+    def resume(self, topic: str, offset: int, epoch: str, number: int) -> Iterable[Out]:
+        """The frames that subscribe a topic and ask for what was missed since an offset of an epoch, where a venue can."""
+        del offset, epoch
+        return self.say("subscribe", (topic,), number)
+
     def hear(self, frame: bytes) -> Iterable[Event]:
         """What a frame says."""
         raise NotImplementedError(f"{self.venue} has no live feed")
@@ -149,7 +161,8 @@ def _limits(connector: type[Connector], settings: Mapping[str, int], where: str)
     return dict(settings)
 
 
-_FIGURES = {"streams": 1, "messages": 2, "attempts": 2, "topics_per_message": 1, "bytes_per_message": 1, "lifetime": 1}
+_FIGURES = ("streams", "topics_per_message", "bytes_per_message", "lifetime", "connections")
+_WINDOWS = ("messages", "subscriptions", "attempts")
 
 
 def _figures(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -159,15 +172,31 @@ def _figures(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     made: dict[str, Any] = {}
     for name, value in settings.items():
-        if name not in _FIGURES:
-            raise UsageError(f"{where}: no setting {name!r}; there are {', '.join(_FIGURES)}")
-        if _FIGURES[name] == 1:
-            made[name] = _at_least_one(value, f"{where}.{name}")
-        elif isinstance(value, list | tuple) and len(value) == _FIGURES[name]:
-            made[name] = tuple(_at_least_one(part, f"{where}.{name}") for part in value)
+        place = f"{where}.{name}"
+        if name in _FIGURES:
+            made[name] = _at_least_one(value, place)
+        elif name in _WINDOWS:
+            made[name] = _windows(value, place)
+        elif name == "others":
+            made[name] = _addresses(value, place)
         else:
-            raise UsageError(f"{where}.{name}: must be [how many, in how many ns], not {value!r}")
+            raise UsageError(f"{where}: no setting {name!r}; there are {', '.join((*_FIGURES, *_WINDOWS, 'others'))}")
     return made
+
+
+def _windows(value: Any, where: str) -> tuple[tuple[int, int], ...]:
+    """One window or a list of them."""
+    parts = value if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple) else [value]
+    for part in parts:
+        if not isinstance(part, list | tuple) or len(part) != 2:
+            raise UsageError(f"{where}: must be [how many, in how many ns], not {value!r}; or a list of such")
+    return tuple((_at_least_one(part[0], where), _at_least_one(part[1], where)) for part in parts)
+
+
+def _addresses(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"{where}: must be a list of addresses, not {value!r}")
+    return tuple(relocated("wss://other", url, where) for url in value)
 
 
 def _at_least_one(value: Any, where: str) -> int:

@@ -8,18 +8,26 @@ from msgspec import Struct
 
 
 class Rows(Struct, frozen=True, gc=False):
-    """Data of a topic: decoded rows, or one `msgspec.Raw` that the topic's turn decodes. `sequence` is the venue's own count."""
+    """Data of a topic: decoded rows, or one `msgspec.Raw` that the topic's turn decodes.
+
+    `sequence` is the venue's own count of the topic's messages, each one more than the last of the same `epoch`; where
+    messages do not name the epoch it is that of the acknowledgement. Data that come with an answer and name no topic
+    are those of the message of this `number`.
+    """
 
     topic: str
     rows: Any
     sequence: int | None = None
+    epoch: str | None = None
+    number: int | None = None
 
 
 class Acked(Struct, frozen=True, gc=False):
-    """The venue took a subscription: these topics, or those of the message of this number."""
+    """The venue took a subscription: these topics, or those of the message of this number; in which epoch, where it counts."""
 
     topics: tuple[str, ...] = ()
     number: int | None = None
+    epoch: str | None = None
 
 
 class Denied(Struct, frozen=True, gc=False):

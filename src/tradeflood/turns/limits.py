@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -34,29 +35,55 @@ class Rest:
 
 @frozen
 class Heartbeat:
-    """What the client says so as not to be cut off: `send` every so many ns of silence; None: only watch."""
+    """How both sides know that a connection lives.
 
-    every: int
+    `send` is what the client says every so many ns so as not to be cut off; None where a ping of the protocol itself
+    does, which is sent when nothing was heard for as long. A connection on which nothing at all is heard `within` so
+    many ns of a ping is dead.
+    """
+
+    every: int = 20 * SECOND
     send: str | None = None
     within: int = 30 * SECOND
 
 
+Per: TypeAlias = tuple[int, int]
+"""So many per so many ns."""
+
+
+def windows(value: Per | Sequence[Per]) -> tuple[Per, ...]:
+    """One window or several, as several.
+
+    Raises ValueError for what is neither.
+    """
+    parts = (value,) if len(value) == 2 and all(isinstance(part, int) for part in value) else tuple(value)
+    for part in parts:
+        if not isinstance(part, tuple | list) or len(part) != 2:
+            raise ValueError(f"write (how many, in how many ns), not {part!r}")
+    return tuple((part[0], part[1]) for part in parts)  # type: ignore[index]
+
+
 @frozen
 class Feed:
-    """A venue's live endpoint and its limits.
+    """A venue's live endpoint and its limits. Where several windows hold at once, write a tuple of them.
 
-    `streams` per connection; `messages` is how many may be sent per window; `attempts` how many connections
-    may be opened per window; `topics_per_message` and `bytes_per_message` bound one subscription message;
-    `lifetime` is when the venue closes a connection, in ns.
+    `streams` per connection; `messages` is how many may be sent per window, of whatever kind; `subscriptions` how many
+    of those may subscribe or take back; `attempts` how many connections may be opened per window and address,
+    `connections` how many may be open at once; `topics_per_message` and `bytes_per_message` bound one subscription
+    message; `lifetime` is when the venue closes a connection, in ns; `others` are further addresses of the same feed,
+    tried in turn when one is mute.
     """
 
     url: str
     path: str = ""
     streams: int = 100
-    messages: tuple[int, int] = (5, SECOND)
-    attempts: tuple[int, int] = (100, 60 * SECOND)
+    messages: tuple[Per, ...] = field(default=(5, SECOND), converter=windows)
+    attempts: tuple[Per, ...] = field(default=(100, 60 * SECOND), converter=windows)
     topics_per_message: int = 100
     bytes_per_message: int = 4096
     lifetime: int | None = None
     heartbeat: Heartbeat | None = None
     headers: tuple[tuple[str, str], ...] = field(default=())
+    subscriptions: tuple[Per, ...] = field(default=(), converter=windows)
+    connections: int | None = None
+    others: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tradeflood.errors import PayloadChanged
+from tradeflood.models.time import SECOND
 from tradeflood.spans import EMPTY, Span, Spans
 
 At: TypeAlias = Callable[[Any], int]
@@ -207,12 +208,14 @@ Pages: TypeAlias = Windows | Chain | Recent
 class Ids(Struct, frozen=True, gc=False):
     """Ranges of ids that stand for ranges of time: `ids[i]` is what happened in `times[i]`.
 
-    `bounded[i]` says that a row after the range was seen; else the range ends at the newest row there is.
+    `bounded[i]` says that a row after the range was seen; else the range ends at the newest row there is. `preceded[i]`
+    says that nothing can be missing before its first row; else the range begins with the one before that, to see it.
     """
 
     ids: tuple[Span, ...]
     times: tuple[Span, ...]
     bounded: tuple[bool, ...]
+    preceded: tuple[bool, ...]
 
     @property
     def spans(self) -> Spans:
@@ -220,14 +223,37 @@ class Ids(Struct, frozen=True, gc=False):
         return Spans.of(*self.ids) if self.ids else EMPTY
 
 
-def ids_of(firsts: Sequence[int | None], times: Spans, after_newest: int = 0) -> Ids:
+BELIEVED = 3 * SECOND
+"""How long a silence before the first row of a range is believed without a row before it."""
+
+
+def ids_of(
+    firsts: Sequence[int | None],
+    times: Spans,
+    after_newest: int = 0,
+    *,
+    seen: Sequence[int | None] = (),
+    back: int = 1,
+) -> Ids:
     """The ids of spans of time, from the first id at or after each start and each end, in order.
 
     None stands for a moment after which there is no row yet; there the ids end with the newest, `after_newest` - 1,
-    or with one that was seen, where the newest was told by a replica that lags behind.
+    or with one that was seen, where the newest was told by a replica that lags behind. A span whose end has a row after
+    it and whose start has none is left out: the answers contradict each other, so neither tells of it. `seen` are the times of those
+    first rows: where the first of a range is late, the row before it is asked for as well, for a venue that has
+    forgotten it may have forgotten rows of the range. `back` is how many ids before it that is sought, where ids jump; there the
+    row after a range is asked for too, since only an answer with both neighbours tells that nothing is between them.
     """
-    ids = []
-    for first, end in zip(firsts[::2], firsts[1::2], strict=True):
-        start = after_newest if first is None else first
-        ids.append((start, max(after_newest, start + (first is not None)) if end is None else end))
-    return Ids(tuple(ids), tuple(times), tuple(first is not None for first in firsts[1::2]))
+    ids, preceded = [], []
+    told = []
+    for place, (span, first, end) in enumerate(zip(times, firsts[::2], firsts[1::2], strict=True)):
+        if first is None and end is not None:
+            continue  # a row after the end and none after the start: two replicas, of which one lags
+        told.append((span, end is not None))
+        low = after_newest if first is None else first
+        high = max(after_newest, low + (first is not None)) if end is None else end
+        late = seen[2 * place] if seen else None
+        known = first is None or late is None or late - span[0] <= BELIEVED
+        ids.append((low if known else max(0, low - back), high + (back > 1 and end is not None)))
+        preceded.append(known)
+    return Ids(tuple(ids), tuple(span for span, _ in told), tuple(bounded for _, bounded in told), tuple(preceded))

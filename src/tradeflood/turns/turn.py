@@ -217,7 +217,7 @@ def turn(
 ) -> Callable[[Callable[Concatenate[Any, Page, P], Request]], TurnSpec[P, R]]: ...  # fmt: skip
 @overload
 def turn(
-    reply: type[R], *, pages: Pages, weight: int = 1, budget: Budget | None = None
+    reply: type[R], *, pages: Pages, weight: int = 1, budget: Budget | None = None, every: int | None = None
 ) -> Callable[[Callable[Concatenate[Any, Page, P], Request]], TurnSpec[P, R]]: ...
 @overload
 def turn(

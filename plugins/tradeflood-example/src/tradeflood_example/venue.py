@@ -33,6 +33,7 @@ from tradeflood import (
     Denied,
     Feed,
     Market,
+    Numbering,
     Page,
     RateLimited,
     Refused,
@@ -261,7 +262,7 @@ class ExampleCandles(Binding[Candle], connector=Example, interval=INTERVALS):
 class ExampleTrades(Binding[Trade], connector=Example, kind="raw"):
     """Trades by id: where the ids of a time begin is looked up first."""
 
-    consecutive = True
+    numbering = Numbering.CONTIGUOUS
 
     async def __call__(self, venue: Example, ask: Ask) -> Any:
         found = await both(*(venue.first_trade(ask.symbol, time) for span in ask.spans for time in span))
