@@ -10,7 +10,8 @@ import importlib
 import pkgutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from fractions import Fraction
 from typing import Any, ClassVar, TypeAlias
@@ -135,6 +136,8 @@ class Conversation(ABC):
         self.clock = clock
         self.sent_to = now
         self.ended = False
+        self.muted: str | None = None
+        """A topic that is acknowledged and never sent; for faults."""
 
     @abstractmethod
     def receive(self, message: Message, now: int) -> list[Frame]:
@@ -147,6 +150,11 @@ class Conversation(ABC):
     def topics(self) -> Iterable[str]:
         """What is subscribed, as the venue's connector names it: what a recording is sent by."""
         return ()
+
+    def notice(self, now: int) -> list[Frame]:
+        """How the venue announces that it is about to close this connection; nothing unless a venue says otherwise."""
+        del now
+        return []
 
     def control(self, now: int) -> list[Frame]:
         """Pings, heartbeats and closes that are due by the real pace; nothing unless a venue says otherwise."""
@@ -182,6 +190,17 @@ class Desk(ABC):
         super().__init_subclass__(**arguments)
         if "venue" in cls.__dict__:
             Desk.desks[cls.venue] = cls
+
+    @classmethod
+    @contextmanager
+    def scope(cls) -> Iterator[None]:
+        """What is defined inside is forgotten at the end: for tests, and for venues that are served only when asked for."""
+        known = dict(desks())
+        try:
+            yield
+        finally:
+            Desk.desks.clear()
+            Desk.desks.update(known)
 
     def __init__(self, source: Source, clock: Clock) -> None:
         self.source = source.at(self.venue)

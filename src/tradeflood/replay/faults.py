@@ -2,7 +2,7 @@
 
 `%P` hits with a chance of P in a hundred, `#N` hits the first N; without either the table below decides.
 A request fault hits requests, a feed fault connections, a frame fault the frames of rows, never acknowledgements or
-pings. The draws are mixes of a seed, so the same requests in the same order meet the same faults. Desks know nothing
+pings; a break fault hits connections that another fault broke, and a clock fault the venue's clock. The draws are mixes of a seed, so the same requests in the same order meet the same faults. Desks know nothing
 of this: a `FaultyDesk` stands in front of one, a `_FaultyFeed` in front of its conversations.
 """
 
@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from email.utils import formatdate
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -34,13 +35,17 @@ from tradeflood.replay.desk import (
     Message,
     text_of,
 )
-from tradeflood.replay.simulated import key_of, mixed
+from tradeflood.replay.simulated import Simulated, key_of, mixed
 from tradeflood.replay.source import Bar, Kind, Source
+from tradeflood.replay.stepped import SteppedBack
 
 HUGE = 10_000_000
 """Bytes of a huge message."""
 
-Level: TypeAlias = Literal["request", "feed", "frame"]
+STEP_AFTER = 10 * SECOND
+"""How long after it began a venue's clock steps back."""
+
+Level: TypeAlias = Literal["request", "feed", "frame", "break", "clock"]
 
 
 @frozen
@@ -71,6 +76,12 @@ SORTS: Mapping[str, Sort] = {
     "cut": Sort("feed", Decimal(10), says="the connection breaks after ARG frames"),
     "stall": Sort("feed", Decimal(10), says="nothing more is sent after ARG frames; the socket stays"),
     "mute": Sort("feed", says="acknowledges and never sends"),
+    "mutetopic": Sort(
+        "feed", Decimal(1), says="acknowledges all and never sends the ARG-th of its topics in the alphabet"
+    ),
+    "mutelate": Sort("feed", Decimal(10), says="falls silent ARG seconds of venue time after it began"),
+    "shutdown": Sort("feed", Decimal(10), says="announces after ARG seconds that it ends, and ends ARG seconds later"),
+    "away": Sort("break", Decimal(1), says="no feed is let in for ARG seconds of venue time after one broke"),
     "withhold": Sort("frame", percent=_TENTH, says="frames are not sent; ARG: their share, as in 0.1"),
     "duplicate": Sort("frame", percent=_TENTH, says="frames are sent twice"),
     "reorder": Sort("frame", percent=_TENTH, says="frames are sent after the next one"),
@@ -79,7 +90,11 @@ SORTS: Mapping[str, Sort] = {
     "garbage": Sort("frame", first=1, says="a frame of nonsense before a frame"),
     "huge": Sort("frame", first=1, says="a message of ten million bytes before a frame"),
     "halfframe": Sort("frame", first=1, says="half of the bytes of a frame, then the connection breaks"),
+    "stepback": Sort("clock", Decimal(2), says="the clock goes back by ARG seconds, once, ten seconds after it began"),
 }
+
+_STOPS = frozenset({"cut", "stall", "mute"})
+"""The feed faults that wait for ARG frames."""
 
 
 @frozen
@@ -131,6 +146,8 @@ def parse(text: str) -> Fault:
         if percent is not None or first is not None or argument > 1:
             raise UsageError(f"fault {text!r}: give a share from 0 to 1, and neither % nor #")
         percent = 100 * argument
+    if sort.level == "clock" and (percent is not None or first is not None or match["prefix"]):
+        raise UsageError(f"fault {text!r}: a clock has neither % nor # nor a path")
     if percent is None and first is None:
         percent, first = sort.percent, sort.first
     argument = sort.argument if argument is None else argument
@@ -241,6 +258,50 @@ class Replica:
         return self._source.candles(market, interval, now=now - self.lag, **bounds)
 
 
+class Step:
+    """The one step back of a venue's clock, where it was chosen; without it the clock is right for ever."""
+
+    def __init__(self, faults: Faults, venue: str, start: int) -> None:
+        chosen = [fault for fault in faults.chosen if fault.name == "stepback" and fault.venue in {None, venue}]
+        self._venue, self._faults, self._fault = venue, faults, chosen[0] if chosen else None
+        self.moment, self.by = start + STEP_AFTER, chosen[0].time if chosen else 0
+        self._source: SteppedBack | None = None
+        self._said = False
+
+    def seen(self, source: Source) -> Source:
+        """The source as the venue's clock shows it.
+
+        Raises UsageError where the source is a recording, which tells its own times.
+        """
+        if self._fault is None:
+            return source
+        if not isinstance(source, Simulated):
+            raise UsageError(f"fault {self._fault.text!r}: only the simulated market has a clock that steps back")
+        self._source = SteppedBack(source.at(self._venue), self.moment, self.by)
+        return self._source
+
+    def is_past(self, now: int) -> bool:
+        """Whether the clock has stepped."""
+        return self._fault is not None and now >= self.moment
+
+    def told(self, now: int) -> int:
+        """What the venue's clock says; the source is read by it until another moment is told."""
+        return self._read(now, past=self.is_past(now))
+
+    def before(self) -> int:
+        """The last moment before the step; the source is read by the clock of then."""
+        return self._read(self.moment - 1, past=False)
+
+    def _read(self, now: int, *, past: bool) -> int:
+        if self._source is None or self._fault is None:
+            return now
+        self._source.after = past
+        if past and not self._said:
+            self._said = True
+            self._faults.log(now, self._fault, f"by {self.by // SECOND} s")
+        return now - self.by if past else now
+
+
 @frozen
 class _Asked:
     """What a request fault works on."""
@@ -312,11 +373,21 @@ class FaultyDesk:
         self.venue = desk.venue
         self.clock = clock
         self.faults = faults
-        self.inner: Desk = desk(Replica(source), clock)
+        self.step = Step(faults, desk.venue, clock.start)
+        self.inner: Desk = desk(Replica(self.step.seen(source)), clock)
         self.banned: dict[Fault, int] = {}
+        self.away: dict[Fault, int] = {}
 
     def answer(self, request: HttpRequest, now: int) -> HttpAnswer:
         """The inner desk's answer, spoilt by every fault that hits."""
+        answer = self._spoilt(request, now)
+        if self.step.is_past(now):
+            answer = evolve(
+                answer, headers={"Date": formatdate(self.step.told(now) // SECOND, usegmt=True), **answer.headers}
+            )
+        return answer
+
+    def _spoilt(self, request: HttpRequest, now: int) -> HttpAnswer:
         for fault, until in self.banned.items():
             if (left := until - self.clock.paced(now)) > 0:
                 self.faults.log(now, fault, f"{request.method} {request.path}")
@@ -326,7 +397,7 @@ class FaultyDesk:
         assert isinstance(replica, Replica)
         replica.lag = sum(fault.time for fault in hits if fault.name == "lagging")
         try:
-            answer = self.inner.answer(request, now)
+            answer = self.inner.answer(request, self.step.told(now))
         finally:
             replica.lag = 0
         for fault in hits:
@@ -339,31 +410,56 @@ class FaultyDesk:
         self, path: str, params: Mapping[str, str], now: int, client: str = LOOPBACK
     ) -> Conversation | HttpAnswer:
         """The inner desk's conversation, spoilt by the faults that hit this connection or its frames."""
-        said = self.inner.connect(path, params, now, client)
+        for fault, until in self.away.items():
+            if now < until:
+                self.faults.log(now, fault, f"{path} refused")
+                return HttpAnswer(503, {"Content-Type": "text/plain"}, b"away\n")
+        said = self.inner.connect(path, params, self.step.told(now), client)
         if not isinstance(said, Conversation):
             return said
-        return _FaultyFeed(said, self.faults, self.venue, path)
+        return _FaultyFeed(said, self, path, now)
+
+    def broken(self, path: str, now: int) -> None:
+        """A fault broke a connection: nobody is let in for a while, where that was chosen."""
+        for fault in self.faults.hitting("break", self.venue, path):
+            self.away[fault] = now + fault.time
 
 
 class _FaultyFeed(Conversation):
     """A conversation whose rows are withheld, doubled, spoilt or cut off; its acknowledgements and pings pass."""
 
-    def __init__(self, inner: Conversation, faults: Faults, venue: str, path: str) -> None:
+    def __init__(self, inner: Conversation, desk: FaultyDesk, path: str, now: int) -> None:
         super().__init__(inner.clock, inner.sent_to)
         self._inner = inner
-        self._faults = faults
-        self._venue = venue
+        self._desk = desk
+        self._faults = faults = desk.faults
+        self._venue = desk.venue
         self._path = path
-        stops = [(fault.whole, fault) for fault in faults.hitting("feed", venue, path)]
+        hits = faults.hitting("feed", desk.venue, path)
+        stops = [(fault.whole, fault) for fault in hits if fault.name in _STOPS]
         self._stop = min(stops, key=lambda stop: stop[0], default=None)
+        self._topic = next((fault for fault in hits if fault.name == "mutetopic"), None)
+        self._topics: set[str] = set()
+        # What happens at a moment, the earliest last: each once.
+        self._moments = [(now + fault.time, fault, "late") for fault in hits if fault.name == "mutelate"]
+        for fault in hits:
+            if fault.name == "shutdown":
+                self._moments += [(now + fault.time, fault, "notice"), (now + 2 * fault.time, fault, "end")]
+        self._moments.sort(key=lambda moment: -moment[0])
+        self._stepped = desk.step.is_past(now)
         self._sent = 0
         self._over = self._silent = False
         self._next: list[Frame] = []
         self._held: list[tuple[int, Frame]] = []
+        self._mute(now)
 
     def receive(self, message: Message, now: int) -> list[Frame]:
         """What the inner conversation answers."""
-        return [] if self._over else self._inner.receive(message, now)
+        if self._over:
+            return []
+        frames = self._inner.receive(message, self._desk.step.told(now))
+        self._mute(now)
+        return frames
 
     def due(self, after: int, up_to: int) -> Iterable[tuple[int, Frame]]:
         """Nothing: `advance` asks the inner conversation itself."""
@@ -374,13 +470,48 @@ class _FaultyFeed(Conversation):
         """The next portion that is left to send; empty only when the inner feed has nothing more either."""
         frames = [] if self._over or self._silent else [frame for until, frame in self._held if until <= now]
         self._held = [held for held in self._held if held[0] > now]
+        self._mute(now)
+        while self._moments and self._moments[-1][0] <= now and not self._over:
+            _, fault, what = self._moments.pop()
+            frames += self._happening(fault, what, now)
         while not self._over and not frames:
-            owed = self._inner.advance(now)
+            owed = self._owed(now)
             for frame in owed:
                 frames += self._passed(frame, now)
             if not owed:
                 break
         return frames
+
+    def _owed(self, now: int) -> list[Frame]:
+        """What the inner feed owes by the venue's clock; the rest of what it owed before a step of that clock first."""
+        step = self._desk.step
+        if step.is_past(now) and not self._stepped:
+            if owed := self._inner.advance(step.before()):
+                return owed
+            self._inner.sent_to -= step.by
+            self._stepped = True
+        return self._inner.advance(step.told(now))
+
+    def _mute(self, now: int) -> None:
+        """Keeps the ARG-th topic silent, of all that were ever named here: subscribed anew it stays so."""
+        if self._topic is None:
+            return
+        self._topics.update(self._inner.topics())
+        topics = sorted(self._topics)[: self._topic.whole]
+        if topics and len(topics) == self._topic.whole and topics[-1] != self._inner.muted:
+            self._inner.muted = topics[-1]
+            self._faults.log(now, self._topic, f"{self._path}: {topics[-1]}")
+
+    def _happening(self, fault: Fault, what: str, now: int) -> list[Frame]:
+        """What is sent at a moment that was set when the connection began."""
+        self._faults.log(now, fault, f"{self._path}: {what}")
+        if what == "late":
+            self._silent = True
+            return []
+        if what == "notice":
+            return self._inner.notice(self._desk.step.told(now))
+        self.end(now)
+        return [Close(1001, "shutdown")]
 
     def _passed(self, frame: Frame, now: int) -> list[Frame]:
         """What is sent in the place of one frame."""
@@ -391,8 +522,11 @@ class _FaultyFeed(Conversation):
         if self._stop and self._sent >= self._stop[0]:
             fault = self._stop[1]
             self._faults.log(now, fault, f"{self._path} after {self._sent} frames")
-            self._over, self._silent = fault.name == "cut", fault.name != "cut"
-            return [Close(None)] if self._over else []
+            if fault.name == "cut":
+                self.end(now)
+                return [Close(None)]
+            self._silent = True
+            return []
         self._sent += 1
         frames: list[Frame] = [frame]
         before, self._next = self._next, []
@@ -409,9 +543,10 @@ class _FaultyFeed(Conversation):
         """Keeps frames until a moment of venue time."""
         self._held += [(until, frame) for frame in frames]
 
-    def end(self) -> None:
-        """Sends nothing any more."""
+    def end(self, now: int) -> None:
+        """Sends nothing any more: the connection breaks."""
         self._over = True
+        self._desk.broken(self._path, now)
 
 
 def _postponed(feed: _FaultyFeed, fault: Fault, frames: list[Frame], now: int) -> list[Frame]:
@@ -439,8 +574,8 @@ def _gutted(frame: Frame) -> Frame:
 
 
 def _halved(feed: _FaultyFeed, fault: Fault, frames: list[Frame], now: int) -> list[Frame]:
-    del fault, now
-    feed.end()
+    del fault
+    feed.end(now)
     return [Half(frames[0])] if frames and isinstance(frames[0], str) else [Close(None)]
 
 

@@ -18,7 +18,7 @@ from tradeflood.models.time import HOUR, parse_time
 from tradeflood.replay.recording import Exchange, Recording
 from tradeflood.replay.verbatim import Played, Shape
 from tradeflood.spans import EMPTY, Spans
-from tradeflood.turns import Ask, Binding, Both, Connector, Page, Request, Rows, Step, Turn
+from tradeflood.turns import Ask, Binding, Both, Connector, Numbering, Page, Request, Rows, Step, Turn
 from tradeflood.turns.registry import registry
 from tradeflood.turns.turn import TurnSpec, judged_rows
 
@@ -44,6 +44,7 @@ class Reading:
             if self._good(exchange):
                 self._by_path[exchange.path].append(exchange)
         self.frames, heard = self._hear(recording)
+        self._topics = tuple(heard)
         self.markets = self._markets(heard)
         self.trades: dict[tuple[str, str], dict[Any, Trade]] = defaultdict(dict)
         self.candles: dict[tuple[str, str], dict[Any, Candle]] = defaultdict(dict)
@@ -80,9 +81,8 @@ class Reading:
 
     def _markets(self, topics: Iterable[str]) -> dict[str, Market]:
         """The recorded lists, the newest last; and what is recorded without standing in a list."""
-        ask = Ask(Market, self.connector.venue, "*", "*", (), EMPTY, self._now)
         found: dict[str, Market] = {}
-        for binding in registry.candidates(type(self.connector), Market):
+        for binding, ask in self.lists():
             for part in self._made(binding, ask):
                 made = [row for _, row in self._packed(part, binding)] if isinstance(part, Step) else [part]
                 found |= {row.market: row for row in made if isinstance(row, Market)}
@@ -120,14 +120,28 @@ class Reading:
 
     def _rows(self, heard: dict[str, list[Rows]]) -> Iterator[Model]:
         """Everything that the bindings make of answers and frames, the newest last."""
-        words = self._words(heard)
+        for binding, ask in self.asks((Trade, Candle)):
+            yield from self._of(binding, ask, heard)
+
+    def asks(self, models: Iterable[type[Model]]) -> Iterator[tuple[type[Binding[Any]], Ask]]:
+        """Every dataset of some models of which something may have been recorded, with the binding that makes it."""
+        words = self._words(self._topics)
         for market in self.markets.values():
             if market.symbol.upper() not in words:
                 continue
-            for model in (Trade, Candle):
+            for model in models:
                 for binding in registry.candidates(type(self.connector), model):
                     for variant in product(*(binding.offered(part.name) for part in model.variants())):
-                        yield from self._of(binding, self._ask(model, market, variant), heard)
+                        yield binding, self._ask(model, market, variant)
+
+    def lists(self) -> Iterator[tuple[type[Binding[Any]], Ask]]:
+        """The list of markets, with the bindings that make it: one question about all of them."""
+        ask = Ask(Market, self.connector.venue, "*", "*", (), EMPTY, self._now)
+        return ((binding, ask) for binding in registry.candidates(type(self.connector), Market))
+
+    def parts(self, binding: type[Binding[Any]], ask: Ask) -> Iterator[Step[Any] | Model]:
+        """The steps that a binding would take for an ask, or its rows, its questions answered from the recording."""
+        return self._made(binding, ask)
 
     def _ask(self, model: type[Model], market: Market, variant: tuple[str, ...]) -> Ask:
         spans = Spans.of((parse_time("2000-01-01"), max(self._now, HOUR)))
@@ -172,7 +186,8 @@ class Reading:
         """The rows of the newest recorded answer to such a turn, none where there is none."""
         request = turn.bound.request(Page(symbols=turn.symbols), turn.args)
         for exchange in reversed(list(self._matching(request))):
-            return turn.bound.decode(exchange.reply.body)
+            rows, by = turn.bound.decode(exchange.reply.body), turn.bound.spec.by
+            return rows if by is None else [row for row in judged_rows(rows) if by(row) in turn.symbols]
         return []
 
     def _matching(self, request: Request) -> Iterator[Exchange]:
@@ -195,7 +210,7 @@ class Reading:
             except Exception:  # noqa: BLE001, S112 - it is not what the connector takes it for: served as it is, no more
                 continue
             clock = self.connector.clock(reply)
-            for row in number_equals(models) if binding.numbered else models:
+            for row in number_equals(models) if binding.numbering is Numbering.NONE else models:
                 if isinstance(row, Candle) and row.closed is None:
                     row.closed = interval(row.interval).next(row.open_time) <= clock
                 yield exchange.at, row
@@ -209,14 +224,14 @@ class Reading:
         bound, ordinals = step.turn.bound, Ordinals()
         decode = msgspec.json.Decoder(bound.spec.reply).decode
         for event in heard.get(bound.topic(step.turn.args), ()):
-            if binding.numbered and ordinals.repeats(event.sequence):
+            if binding.numbering is Numbering.NONE and ordinals.repeats(event.sequence):
                 continue
             try:
                 rows = judged_rows(decode(event.rows)) if isinstance(event.rows, msgspec.Raw) else event.rows
                 models = step.models(rows)
             except Exception:  # noqa: BLE001, S112 - as above
                 continue
-            for row in ordinals.of_live(models) if binding.numbered else models:
+            for row in ordinals.of_live(models) if binding.numbering is Numbering.NONE else models:
                 yield self._now, row
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush, merge
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -61,16 +62,15 @@ class Recording:
 def read(folder: Path) -> dict[str, Recording]:
     """The recordings below a folder, by venue.
 
+    A file may end in the midst of a line: the process that wrote it was killed.
     Raises UsageError where there is none, and for a line that is not of the form, naming file and line.
     """
-    if not folder.is_dir():
-        raise UsageError(f"no recording at {folder}: there is no such folder")
     found: dict[str, Recording] = {}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        answers = _in_time(_lines(path, Exchange) for path in sorted(place.glob("rest-*.jsonl")))
-        frames = _in_time(_lines(path, Said) for path in sorted(place.glob("feed-*.jsonl")))
+    for name in venues(folder):
+        files = files_of(folder, name)
+        answers, frames = tuple(files.answers()), tuple(files.frames())
         if answers or frames:
-            found[place.name] = Recording(tuple(answers), tuple(line for line in frames if line.dir == "in"))
+            found[name] = Recording(answers, tuple(line for line in frames if line.dir == "in"))
     if not found:
         raise UsageError(f"no recording in {folder}: it has no VENUE/rest-*.jsonl and no VENUE/feed-*.jsonl")
     return found
@@ -87,10 +87,17 @@ def _lines(path: Path, kind: type[Line]) -> Iterator[Line]:
                     line = decode(text)
                     _check(line)
                 except (msgspec.MsgspecError, ValueError) as error:
+                    if _is_torn(text):
+                        return
                     raise UsageError(f"{path}, line {number}: no line of a recording: {error}") from error
                 yield line
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _is_torn(text: bytes) -> bool:
+    """Whether a line is the beginning of one: whoever wrote it was killed, or the disk was full."""
+    return not text.endswith(b"\n")
 
 
 def _check(line: Exchange | Said) -> None:
@@ -106,12 +113,69 @@ def _bytes(text: str | None, base64: str | None) -> bytes:
     return b64decode(base64 or "", validate=True) if text is None else text.encode()
 
 
-def _in_time(files: Iterator[Iterator[Line]]) -> list[Line]:
-    """The lines of several files by time; a file keeps its own order, even where its clock was set back."""
-    placed: list[tuple[int, Line]] = []
-    for lines in files:
-        latest = 0
-        for line in lines:
-            latest = max(latest, line.at)
-            placed.append((latest, line))
-    return [line for _, line in sorted(placed, key=lambda pair: pair[0])]
+@frozen
+class Files:
+    """The files of one venue's recording, to be read line by line, each kind by time. They are never in memory as a whole."""
+
+    rest: tuple[Path, ...]
+    feed: tuple[Path, ...]
+
+    def answers(self) -> Iterator[Exchange]:
+        """Every answer."""
+        return _in_time(self.rest, Exchange)
+
+    def frames(self) -> Iterator[Said]:
+        """Every line of every connection."""
+        return _in_time(self.feed, Said)
+
+    def everything(self) -> Iterator[Exchange | Said]:
+        """Answers and frames together."""
+        return merge(self.answers(), self.frames(), key=lambda line: line.at)
+
+
+def venues(folder: Path) -> list[str]:
+    """The venues that were recorded below a folder.
+
+    Raises UsageError where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"no recording at {folder}: there is no such folder")
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def files_of(folder: Path, venue: str) -> Files:
+    """The recording of a venue."""
+    place = folder / venue
+    return Files(tuple(sorted(place.glob("rest-*.jsonl"))), tuple(sorted(place.glob("feed-*.jsonl"))))
+
+
+def _in_time(paths: Sequence[Path], kind: type[Line]) -> Iterator[Line]:
+    """The lines of several files by time; a file keeps its own order, even where its clock was set back.
+
+    A file is opened when its time has come, which its name tells: a long recording has many.
+    """
+    waiting = sorted(((_begun(path), number, path) for number, path in enumerate(paths)), reverse=True)
+    reading: list[tuple[int, int, Line, Iterator[Line]]] = []
+    while waiting or reading:
+        while waiting and (not reading or waiting[-1][0] <= reading[0][0]):
+            _, number, path = waiting.pop()
+            _advance(reading, number, _lines(path, kind), 0)
+        if reading:
+            latest, number, line, lines = heappop(reading)
+            yield line
+            _advance(reading, number, lines, latest)
+
+
+def _advance(
+    reading: list[tuple[int, int, Line, Iterator[Line]]], number: int, lines: Iterator[Line], latest: int
+) -> None:
+    """Put the next line of a file among those that are being read; nothing where it is over."""
+    line = next(lines, None)
+    if line is not None:
+        heappush(reading, (max(latest, line.at), number, line, lines))
+
+
+def _begun(path: Path) -> int:
+    """When the first line of a file came, by its name; 0 where that does not tell."""
+    text = path.stem.rpartition("-")[2]
+    return int(text) if text.isdecimal() else 0

@@ -283,11 +283,11 @@ class Simulated:
         self.seed = seed
         self.venue = venue
         self._books = {listing.market: _Book(listing, seed, venue) for listing in listings}
-        self._listings = listings
+        self.listings = listings
 
     def at(self, venue: str) -> Simulated:
         """The same markets as another venue trades them."""
-        return Simulated(self.seed, venue, self._listings)
+        return Simulated(self.seed, venue, self.listings)
 
     def markets(self) -> list[Market]:
         """Every market there is; `symbol` is spelt without separator until a desk spells it its way."""
@@ -297,7 +297,7 @@ class Simulated:
                 _decimal(1, listing.price_digits), _decimal(1, listing.size_digits), _decimal(1, listing.size_digits),
                 listed_at=GENESIS,
             )
-            for listing in self._listings
+            for listing in self.listings
         ]  # fmt: skip
 
     def trades(

@@ -132,7 +132,7 @@ class Repeating(Conversation):
         self._inner, self._tape = inner, tape
         self._owed: dict[str, int] = {}  # by topic, the first frame of it
         self._place = 0
-        self._late: deque[Frame] = deque()
+        self._late: deque[int] = deque()
         self._join(now)
 
     def receive(self, message: Message, now: int) -> list[Frame]:
@@ -159,13 +159,22 @@ class Repeating(Conversation):
         if frames:
             return frames
         while self._late and len(frames) < PORTION:
-            frames.append(self._late.popleft())
+            frames += self._said(self._late.popleft())
         up_to = self._tape.position(now)
         while self._place < up_to and len(frames) < PORTION:
             if self._wants(self._place):
-                frames.append(self._tape.frames[self._place].frame)
+                frames += self._said(self._place)
             self._place += 1
         return frames
+
+    def notice(self, now: int) -> list[Frame]:
+        """What the desk announces."""
+        return self._inner.notice(now)
+
+    def _said(self, place: int) -> list[str | bytes]:
+        """The frame of a place, unless all of it is muted."""
+        played = self._tape.frames[place]
+        return [] if played.topics == {self.muted} else [played.frame]
 
     def _join(self, now: int) -> None:
         """Takes note of what was subscribed since; what is owed of it from before is sent first."""
@@ -181,7 +190,7 @@ class Repeating(Conversation):
             for place in self._tape.places(topic, first, self._place)
             if not self._wants(place)
         }
-        self._late += [self._tape.frames[place].frame for place in sorted(missed)]
+        self._late += sorted(missed)
         self._owed |= new
 
     def _wants(self, place: int) -> bool:

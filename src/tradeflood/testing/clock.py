@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 
-from tradeflood.models.time import When, parse_time
+from tradeflood.models.time import SECOND, When, parse_time
+from tradeflood.replay.desk import Clock as DeskClock
 
 _ROUNDS = 8
 """Turns of the event loop that everybody else gets before time moves on."""
@@ -83,3 +84,21 @@ class FakeClock:
 async def _others() -> None:
     for _ in range(_ROUNDS):
         await asyncio.sleep(0)
+
+
+class VenueTime:
+    """The clock of served venues, for us too: it runs as much faster than real time as theirs does.
+
+    async with serve(speed=20) as served, Flood(config, clock=VenueTime(served.clock)) as flood: …
+    """
+
+    def __init__(self, clock: DeskClock) -> None:
+        self._clock = clock
+
+    def now(self) -> int:
+        """The venues' time, in ns."""
+        return self._clock.now()
+
+    async def sleep(self, duration: int) -> None:
+        """Wait so many ns of the venues' time."""
+        await asyncio.sleep(max(0, duration) / SECOND / float(self._clock.speed))

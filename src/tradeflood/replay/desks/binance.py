@@ -505,6 +505,10 @@ class BinanceFeed(Conversation):
                 )
         return None
 
+    def notice(self, now: int) -> list[Frame]:
+        said = {"e": "serverShutdown", "E": now // MS}
+        return [text_of({"stream": "!serverShutdown", "data": said} if self._combined else said)]
+
     def control(self, now: int) -> list[Frame]:
         paced = self.clock.paced(now)
         if paced - self._opened >= LIFETIME:
@@ -518,6 +522,8 @@ class BinanceFeed(Conversation):
 
     def due(self, after: int, up_to: int) -> Iterator[tuple[int, Frame]]:
         for name, since in self._streams.items():
+            if name == self.muted:
+                continue
             for time, payload in self._stream(name, max(after, since), up_to):
                 yield time, text_of({"stream": name, "data": payload} if self._combined else payload)
 

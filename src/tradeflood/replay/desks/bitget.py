@@ -405,6 +405,8 @@ class BitgetFeed(Conversation):
 
     def due(self, after: int, up_to: int) -> Iterator[tuple[int, Frame]]:
         for arg, since in self._topics.items():
+            if f"{arg.channel}:{arg.instId}" == self.muted:
+                continue
             market = self._desk.listed[arg.instId]
             if self._new.pop(arg, None) is not None:
                 yield since, _push("snapshot", arg, self._snapshot(arg, market, since), since)

@@ -45,6 +45,8 @@ MIDNIGHT = interval("1d@Asia/Tehran")
 BARS = 500
 RECENT = 30
 CHANNELS = 300
+EPOCH = "xGPg"
+KEPT, KEPT_FOR = 10, 10 * MINUTE  # published messages that can be asked for again
 PUSH_EVERY = 10 * SECOND  # candles
 PING_EVERY = PONG_WITHIN = 25 * SECOND
 LIMITS = {"options": 20, "stats": 20, "trades": 60, "history": 60, "orderbook": 300}  # per minute and client
@@ -370,7 +372,22 @@ class NobitexFeed(Conversation):
         if verb == "unsubscribe":
             self._channels.pop(channel, None)
             return {"unsubscribe": {}}
-        return self._subscribe(channel, now)
+        answer = self._subscribe(channel, now)
+        if command[verb].get("recover") is True and "subscribe" in answer:
+            answer["subscribe"] |= self._missed(channel, command[verb], now)
+        return answer
+
+    def _missed(self, channel: str, asked: dict[str, Any], now: int) -> dict[str, Any]:
+        """What was published since an offset, where the venue still has all of it: ten messages, for ten minutes."""
+        _, market, grid = self._channels[channel]
+        offset, none = asked.get("offset"), {"was_recovering": True, "recovered": False}
+        if asked.get("epoch") != EPOCH or not isinstance(offset, int) or grid is not None:
+            return none
+        rows = self._desk.source.trades(market.market, "raw", now=now, from_id=offset + 1, limit=KEPT + 1)
+        if len(rows) > KEPT or any(row.venue_time <= now - KEPT_FOR for row in rows):
+            return none
+        missed = [_publication(_row(market, row), int(row.trade_id)) for row in rows]
+        return {"was_recovering": True, "recovered": True, "publications": missed}
 
     def _subscribe(self, channel: str, now: int) -> dict[str, Any]:
         namespace, _, name = channel.partition(":")
@@ -386,7 +403,7 @@ class NobitexFeed(Conversation):
         if len(self._channels) >= CHANNELS:
             return {"error": {"code": 106, "message": "limit exceeded"}}
         self._channels[channel] = (now, market, grid)
-        return {"subscribe": {"recoverable": True, "epoch": "xGPg", "positioned": True}}
+        return {"subscribe": {"recoverable": True, "epoch": EPOCH, "positioned": True}}
 
     def topics(self) -> Iterable[str]:
         return tuple(self._channels)
@@ -405,6 +422,7 @@ class NobitexFeed(Conversation):
         published = (
             event
             for channel, (since, market, grid) in self._channels.items()
+            if channel != self.muted
             for event in self._published(channel, market, grid, max(after, since), up_to)
         )
         events = sorted(published, key=_moment)  # stable: publications of one channel keep their order
@@ -424,8 +442,13 @@ class NobitexFeed(Conversation):
 
 
 def _push(channel: str, data: dict[str, Any], offset: int) -> str:
+    """A publication as it is pushed."""
+    return text_of({"push": {"channel": channel, "pub": _publication(data, offset)}})
+
+
+def _publication(data: dict[str, Any], offset: int) -> dict[str, Any]:
     """A publication: its data are JSON text inside JSON."""
-    return text_of({"push": {"channel": channel, "pub": {"data": _exact.encode(data).decode(), "offset": offset}}})
+    return {"data": _exact.encode(data).decode(), "offset": offset}
 
 
 def _moment(event: tuple[int, str]) -> int:

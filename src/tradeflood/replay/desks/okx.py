@@ -399,6 +399,11 @@ class OKXFeed(Conversation):
         arg = {"channel": channel, "instId": symbol}
         return text_of({**number, "event": verb, "arg": arg, "connId": self._name})
 
+    def notice(self, now: int) -> list[Frame]:
+        del now
+        text = "The connection will soon be closed for a service upgrade. Please reconnect."
+        return [text_of({"event": "notice", "code": "64008", "msg": text, "connId": self._name})]
+
     def topics(self) -> Iterable[str]:
         return tuple(f"{channel}:{symbol}" for channel, symbol in self._wanted)
 
@@ -414,6 +419,8 @@ class OKXFeed(Conversation):
 
     def due(self, after: int, up_to: int) -> Iterator[tuple[int, Frame]]:
         for (channel, symbol), since in self._wanted.items():
+            if f"{channel}:{symbol}" == self.muted:
+                continue
             market = self._desk.listed[symbol]
             for time, row in self._rows(channel, market, max(after, since), up_to):
                 self._pushed = max(self._pushed, time)
