@@ -25,8 +25,8 @@ from tradeflood.turns import (
 )
 
 EVENTS = {
-    "rows": lambda said: Rows(said["topic"], said["rows"]),
-    "ack": lambda said: Acked(tuple(said.get("topics", ())), said.get("id")),
+    "rows": lambda said: Rows(said["topic"], said["rows"], said.get("at"), None, said.get("id")),
+    "ack": lambda said: Acked(tuple(said.get("topics", ())), said.get("id"), said.get("epoch")),
     "deny": lambda said: Denied(said["why"], tuple(said.get("topics", ())), said.get("id")),
     "ping": lambda said: Answer("pong"),
     "alive": lambda said: Alive(),
@@ -83,9 +83,9 @@ def test_every_topic_is_asked_for_once_within_every_limit(venue, topics, per_mes
     now, sent = 0, []
     while True:
         sent += [(now, text) for text in talk.send(now)]
-        due = talk.due(now)
-        if due is None:
+        if not talk.has_more_to_say:
             break
+        due = talk.due(now)
         assert due > now
         now = due
     asked = topics_in(text for _, text in sent)
@@ -109,11 +109,91 @@ def test_a_heartbeat_is_sent_after_silence_only(venue):
     assert told.due(31 * SECOND) == 50 * SECOND
 
 
-def test_a_venue_that_pings_itself_hears_nothing_of_our_own_accord(venue):
-    told = talk(venue, ["a"], heartbeat=Heartbeat(20 * SECOND))
+@pytest.mark.parametrize("beat", [None, Heartbeat(20 * SECOND)])
+def test_a_venue_that_wants_no_heartbeat_is_pinged_by_the_protocol_alone(venue, beat):
+    """After twenty seconds without a word, once, and again only after it answered; it counts as a message."""
+    told = talk(venue, ["a"], heartbeat=beat, messages=(1, SECOND))
     told.send(0)
-    assert told.due(0) is None
-    assert told.send(HOUR) == []
+    assert not told.pings(19 * SECOND)
+    assert told.due(SECOND) == 20 * SECOND
+    assert told.pings(20 * SECOND)
+    assert not told.pings(21 * SECOND)
+    told.again("a")
+    assert told.send(20 * SECOND) == []
+    told.heard(22 * SECOND)
+    assert not told.pings(41 * SECOND)
+    assert told.pings(42 * SECOND)
+    assert len(told.send(HOUR)) == 1
+
+
+def test_a_connection_that_says_nothing_though_it_was_pinged_is_dead(venue):
+    """Silence alone is no proof, silence after a ping is; whatever comes is a proof of life, be it garbage."""
+    for beat in (Heartbeat(20 * SECOND, "ping"), None):
+        told = talk(venue, ["a"], heartbeat=beat)
+        told.send(0)
+        assert told.dead(HOUR) is None
+        assert told.pings(20 * SECOND) or told.send(20 * SECOND) == ["ping"]
+        assert told.dead(49 * SECOND) is None
+        assert told.due(21 * SECOND) <= 50 * SECOND
+        assert told.dead(50 * SECOND) == "nothing was heard for 50 s, and no answer to a ping"
+        with pytest.raises(PayloadChanged):
+            told.receive(b"{", 50 * SECOND)
+        assert told.dead(HOUR) is None
+
+
+def test_a_ping_that_waits_behind_subscriptions_is_not_late(venue):
+    """The hourly limit of subscriptions holds back what is left of them, not the heartbeat and not a pong."""
+    told = talk(
+        venue, list("abc"), topics_per_message=1, subscriptions=((2, HOUR),), heartbeat=Heartbeat(20 * SECOND, "hi")
+    )
+    assert topics_in(told.send(0)) == [["a"], ["b"]]
+    assert told.has_more_to_say
+    assert not told.may_subscribe(SECOND)
+    assert told.send(20 * SECOND) == ["hi"]
+    told.receive(frame(("ping", {})), 21 * SECOND)
+    assert told.send(21 * SECOND) == ["pong"]
+    assert topics_in(told.send(HOUR - SECOND)[:-1]) == []
+    assert topics_in(told.send(HOUR)) == [["c"]]
+
+
+@given(st.integers(1, 40), st.lists(st.tuples(st.integers(1, 4), st.integers(1, 40)), min_size=1, max_size=3))
+def test_several_windows_hold_at_once_and_nothing_waits_longer_than_they_demand(venue, count, windows):
+    """Each message goes at the first moment that every window allows."""
+    windows = tuple((most, seconds * SECOND) for most, seconds in windows)
+    told = talk(venue, [str(number) for number in range(count)], topics_per_message=1, messages=windows)
+    now, sent = 0, []
+    while True:
+        sent += [now] * len(told.send(now))
+        if not told.has_more_to_say:
+            break
+        now = told.due(now)
+    expected = []
+    for number in range(count):
+        expected.append(
+            max([expected[-1] if expected else 0, *(expected[number - m] + per for m, per in windows if number >= m)])
+        )
+    assert sent == expected
+
+
+def test_a_topic_is_taken_back_and_wanted_again(venue):
+    told = talk(venue, ["a", "b"])
+    told.send(0)
+    told.receive(frame(("ack", {"id": 1})), 1)
+    told.shut("a")
+    assert [list(json.loads(text))[1:] for text in told.send(SECOND)] == [["unsubscribe"]]
+    told.receive(frame(("ack", {"id": 2})), 2)
+    assert (set(told.wanted), told.acked) == ({"b"}, {"b"})
+    told.again("a")
+    assert [list(json.loads(text))[1:] for text in told.send(2 * SECOND)] == [["subscribe"]]
+    assert set(told.wanted) == {"a", "b"}
+
+
+def test_numbered_data_get_the_epoch_and_the_topic_of_their_acknowledgement(venue):
+    told = talk(venue, ["a"])
+    told.send(0)
+    said = frame(("ack", {"id": 1, "epoch": "x"}), ("rows", {"topic": "", "rows": [1], "at": 7, "id": 1}))
+    assert told.receive(said, 1) == [Rows("a", [1], 7, "x")]
+    assert told.receive(frame(("rows", {"topic": "a", "rows": [2], "at": 8})), 1) == [Rows("a", [2], 8, "x")]
 
 
 def test_an_answer_goes_first_and_counts_as_a_message(venue):
@@ -132,7 +212,8 @@ def test_a_connection_expires_before_the_venue_ends_it(venue):
     told = talk(venue, ["a"], lifetime=24 * HOUR)
     told.send(0)
     assert 23 * HOUR < told.expires < 24 * HOUR
-    assert told.due(HOUR) == told.expires
+    told.heard(told.expires - SECOND)
+    assert told.due(told.expires - SECOND) == told.expires
     assert talk(venue, ["a"]).expires is None
 
 

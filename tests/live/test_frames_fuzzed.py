@@ -40,7 +40,7 @@ def subscriptions(venue):
     connector = FLOOD.venues.connector(venue)
     for model in (Trade, Candle):
         for binding in FLOOD.venues.registry.candidates(type(connector), model):
-            if binding.has_live():
+            if binding.has_live() and not binding.follows():
                 variant = tuple(binding.offered(part.name)[0] for part in model.variants())
                 words = dict(zip((part.name for part in model.variants()), variant, strict=True))
                 (ask,) = asyncio.run(FLOOD.asks([Query(model, f"{venue}:{VENUES[venue]}", **words)]))

@@ -214,3 +214,18 @@ def test_a_window_forgets_what_is_older_than_itself(spent):
         window.spend(now, weight)
         log.append((now, weight))
         assert window.used(now) == sum(w for at, w in log if at > now - window.per) <= BUDGET.limit
+
+
+def test_polls_and_lists_leave_a_part_of_the_budget_to_refills():
+    """Of ten a fifth is reserved: eight go at once, then only refills do; a refill does not wait behind others that wait."""
+    clock = FakeClock()
+    limiter = Limiter(clock)
+    limiter.reserve = 20
+    refill = Call("somewhere", "http://somewhere", get("/refill"), "rest", BUDGET, 1, (), DIRECT, True)
+    start = clock.now()
+    passed = spend([*(call(number=number) for number in range(10)), refill, refill], clock, limiter)
+    at_once = [asked for at, asked in passed if at == start]
+    assert sum(not asked.reserved for asked in at_once) == 8
+    assert sum(asked.reserved for asked in at_once) == 2
+    assert limiter.left("somewhere", BUDGET) >= 0
+    assert limiter.left("elsewhere", BUDGET) == 10

@@ -104,11 +104,14 @@ class Ears:
     def __init__(self):
         self.heard, self.why = [], None
 
-    def message(self, data):
-        self.heard.append(data)
+    def messages(self, frames):
+        self.heard += frames
 
     def lost(self, why):
         self.why = why
+
+    def alive(self):
+        pass
 
 
 @pytest.mark.loopback

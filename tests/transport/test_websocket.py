@@ -1,11 +1,12 @@
 """Both WebSocket clients against a server that misbehaves: every message whole, and one reason when it is over."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import websockets
 from websockets.asyncio.server import serve
+from websockets.utils import accept_key
 
 from tradeflood.errors import TransportError
 from tradeflood.transport import DIRECT, user_agent
@@ -19,16 +20,21 @@ HUGE = 10_000_000
 
 class Ears:
     def __init__(self):
-        self.heard, self.whys = [], []
+        self.heard, self.whys, self.pulses = [], [], 0
         self.stirred = asyncio.Event()
 
-    def message(self, data):
-        assert type(data) is bytes
-        self.heard.append(data)
+    def messages(self, frames):
+        assert frames
+        assert {type(frame) for frame in frames} == {bytes}
+        self.heard += frames
         self.stirred.set()
 
     def lost(self, why):
         self.whys.append(why)
+        self.stirred.set()
+
+    def alive(self):
+        self.pulses += 1
         self.stirred.set()
 
     async def until(self, good):
@@ -249,3 +255,60 @@ def test_a_refused_handshake_is_a_transport_error_that_says_how(fast, status):
 
     run(main)
     assert websockets
+
+
+def frame(first, payload):
+    """An unmasked frame as a server sends it."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    return bytes((first, 126)) + size.to_bytes(2, "big") + payload if size < 1 << 16 else (
+        bytes((first, 127)) + size.to_bytes(8, "big") + payload
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("fast", BOTH)
+@pytest.mark.parametrize("piece", [1, 2, 3, 5, 1000, 1 << 20])
+def test_frames_torn_anywhere_are_whole_messages_in_their_order(fast, piece):
+    if fast:
+        pytest.importorskip("picows")
+    wanted = [b"", b"a", b"b" * 125, b"c" * 126, b"d" * 700, b"one two", b"e" * 70_000 if piece > 5 else b"e", b"last"]
+    sent = b"".join(
+        [
+            *(frame(0x81, payload) for payload in wanted[:3]),
+            frame(0x89, b"ping"),
+            frame(0x82, wanted[3]),
+            frame(0x81, wanted[4]),
+            frame(0x01, b"one"),
+            frame(0x89, b""),
+            frame(0x80, b" two"),
+            *(frame(0x81, payload) for payload in wanted[6:]),
+        ]
+    )
+
+    async def serve_raw(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+        accepted = accept_key(key.split(b":")[1].strip().decode())
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accepted.encode() + b"\r\n\r\n" + sent[:piece]
+        )
+        for at in range(piece, len(sent), piece):
+            writer.write(sent[at : at + piece])
+            await asyncio.sleep(0)
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async def main():
+        ears = Ears()
+        async with await asyncio.start_server(serve_raw, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            socket = await open_socket(url, ears, leave=DIRECT, fast=fast)
+            await ears.until(lambda ears: len(ears.heard) >= len(wanted) or ears.whys)
+            await socket.close()
+        assert ears.heard == wanted
+        assert ears.whys == ["closed by us"]
+
+    run(main)

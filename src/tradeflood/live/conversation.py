@@ -6,71 +6,155 @@ send(now) what to write · receive(frame, now) the rows in it · due(now) when t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from tradeflood.errors import PayloadChanged, TradeFloodError
-from tradeflood.turns import Acked, Answer, Connector, Denied, Event, Feed, Leaving, Out, Rows
+from tradeflood.live.pacing import Pace
+from tradeflood.models.time import SECOND
+from tradeflood.turns import Acked, Answer, Connector, Denied, Event, Feed, Heartbeat, Leaving, Out, Rows
 from tradeflood.turns.connector import excerpt
+
+ANSWERS = 100
+"""How many pongs and pings may wait to be written: a venue that asks faster than it may be answered wants the newest."""
 
 
 class Conversation:
-    """One connection's worth of topics. Data that come before the acknowledgement count."""
+    """One connection's worth of topics. Data that come before the acknowledgement count.
 
-    def __init__(self, connector: Connector, feed: Feed, topics: Sequence[str], now: int) -> None:
+    `positions` are the last message's number and epoch of topics that go on from there, where the venue can.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        feed: Feed,
+        topics: Sequence[str],
+        now: int,
+        positions: Mapping[str, tuple[int, str]] = MappingProxyType({}),
+    ) -> None:
         self._connector, self._feed = connector, feed
+        self._beat = feed.heartbeat or Heartbeat()
         self.wanted = dict.fromkeys(topics)
         self.acked: set[str] = set()
         self.denied: dict[str, str] = {}
+        self.epochs: dict[str, str] = {}
         self.leaving: str | None = None
         self._opened = self._spoke = self._heard = now
+        self._pinged: int | None = None
         self._number = 0
         self._asked: dict[int, tuple[str, ...]] = {}
+        self._answers: deque[Out] = deque(maxlen=ANSWERS)  # pongs and pings go first
         self._outbox: deque[Out] = deque()
-        self._sent: deque[int] = deque()
-        for part in self._parts("subscribe", tuple(topics)):
+        self._pace, self._subscribing = Pace(feed.messages), Pace(feed.subscriptions)
+        self._resumes = type(connector).resume is not Connector.resume
+        self._subscribe(tuple(topics), positions)
+
+    def begin(self, now: int) -> None:
+        """The connection opens now; the conversation may have waited for its turn."""
+        self._opened = self._spoke = self._heard = now
+
+    def shut(self, topic: str) -> None:
+        """Take a topic back: nobody wants it now."""
+        self.wanted.pop(topic, None)
+        self.acked.discard(topic)
+        for part in self._parts("unsubscribe", (topic,)):
             self._outbox += part
 
-    def again(self, topic: str) -> None:
-        """Subscribe a topic anew: it was acknowledged and says nothing."""
-        self.acked.discard(topic)
-        for verb in ("unsubscribe", "subscribe"):
-            for part in self._parts(verb, (topic,)):
+    def again(self, topic: str, position: tuple[int, str] | None = None) -> None:
+        """Subscribe a topic anew: it was acknowledged and says nothing; or it is wanted once more."""
+        if topic in self.wanted:
+            for part in self._parts("unsubscribe", (topic,)):
                 self._outbox += part
+        self.wanted[topic] = None
+        self.acked.discard(topic)
+        self.denied.pop(topic, None)
+        self._subscribe((topic,), {} if position is None else {topic: position})
+
+    def _subscribe(self, topics: tuple[str, ...], positions: Mapping[str, tuple[int, str]]) -> None:
+        going_on = positions.keys() & set(topics) if self._resumes else set()
+        for topic in topics:
+            if topic in going_on:
+                self._number += 1
+                self._asked[self._number] = (topic,)
+                self._outbox += self._connector.resume(topic, *positions[topic], self._number)
+        for part in self._parts("subscribe", tuple(topic for topic in topics if topic not in going_on)):
+            self._outbox += part
 
     # ---------------------------------------------------------------- out
 
     def send(self, now: int) -> list[Out]:
-        """What to write now, within the venue's limit of messages."""
-        beat = self._feed.heartbeat
-        if beat is not None and beat.send is not None and now - self._spoke >= beat.every and not self._outbox:
-            self._outbox.append(beat.send)
-        most, per = self._feed.messages
-        while self._sent and self._sent[0] <= now - per:
-            self._sent.popleft()
+        """What to write now, within the venue's limits of messages and of subscriptions."""
+        beat = self._beat
+        waits = self._answers or (self._outbox and self._subscribing.next(now) <= now)
+        if beat.send is not None and now - self._spoke >= beat.every and not waits:
+            self._answers.append(beat.send)
+            self._pinged = now if self._pinged is None else self._pinged
         out: list[Out] = []
-        while self._outbox and len(self._sent) < most:
-            out.append(self._outbox.popleft())
-            self._sent.append(now)
+        while self._pace.next(now) <= now:
+            if self._answers:
+                out.append(self._answers.popleft())
+            elif self._outbox and self._subscribing.next(now) <= now:
+                out.append(self._outbox.popleft())
+                self._subscribing.did(now)
+            else:
+                break
+            self._pace.did(now)
         if out:
             self._spoke = now
         return out
 
+    def pings(self, now: int) -> bool:
+        """Whether to write a ping of the protocol itself now: nothing was heard for a while. It counts as a message."""
+        beat = self._beat
+        if (
+            beat.send is not None
+            or self._pinged is not None
+            or now - self._heard < beat.every
+            or self._pace.next(now) > now
+        ):
+            return False
+        self._pace.did(now)
+        self._pinged = now
+        return True
+
+    def heard(self, at: int) -> None:
+        """Something came at a moment, be it a pong: the connection lives."""
+        self._heard = max(self._heard, at)
+        if self._pinged is not None and at >= self._pinged:
+            self._pinged = None
+
+    def dead(self, now: int) -> str | None:
+        """Why the connection is taken for dead; None while it is not."""
+        if self._pinged is None or now - self._pinged < self._beat.within:
+            return None
+        return f"nothing was heard for {(now - self._heard) // SECOND} s, and no answer to a ping"
+
     def due(self, now: int) -> int | None:
-        """The next moment at which `send` may have something, or the connection's lifetime ends; None: never by itself."""
-        moments = []
+        """The next moment at which there may be something to write, or to be seen."""
+        beat, moments = self._beat, []
+        if self._answers:
+            moments.append(self._pace.next(now))
         if self._outbox:
-            moments.append(self._sent[0] + self._feed.messages[1] if len(self._sent) >= self._feed.messages[0] else now)
-        beat = self._feed.heartbeat
-        if beat is not None and beat.send is not None:
+            moments.append(max(self._pace.next(now), self._subscribing.next(now)))
+        if beat.send is not None:
             moments.append(self._spoke + beat.every)
-        if self._feed.lifetime is not None:
-            moments.append(self.expires)  # type: ignore[arg-type]
+        elif self._pinged is None:
+            moments.append(max(self._heard + beat.every, self._pace.next(now)))
+        if self._pinged is not None:
+            moments.append(self._pinged + beat.within)
+        if self.expires is not None and now < self.expires:
+            moments.append(self.expires)
         return min(moments, default=None)
 
     @property
     def has_more_to_say(self) -> bool:
         """Whether something waits to be written."""
-        return bool(self._outbox)
+        return bool(self._answers or self._outbox)
+
+    def may_subscribe(self, now: int) -> bool:
+        """Whether a subscription can be said at once, within the venue's limits."""
+        return not self._outbox and max(self._pace.next(now), self._subscribing.next(now)) <= now + SECOND
 
     @property
     def expires(self) -> int | None:
@@ -85,26 +169,48 @@ class Conversation:
 
         Raises PayloadChanged where the frame is not of any declared shape; the conversation goes on.
         """
-        self._heard = now
+        self.heard(now)
         try:
-            return [event for event in self._connector.hear(frame) if type(event) is Rows or self._take(event)]  # type: ignore[misc]
+            found = []
+            for event in self._connector.hear(frame):
+                if type(event) is Rows:
+                    found.append(event if event.sequence is None else self._placed(event))
+                else:
+                    self._take(event)
         except TradeFloodError:
             raise
         except Exception as error:
             text = f"{self._connector.venue}: a frame that cannot be read: {error}: {excerpt(frame)}"
             raise PayloadChanged(text, body=frame) from error
+        else:
+            return found
 
-    def _take(self, event: Event) -> bool:
-        """Take in what is no data; always False, for there is nothing to hand on."""
+    def _placed(self, rows: Rows) -> Rows:
+        """Numbered data with the topic and the epoch that the acknowledgement told, where they do not say so themselves."""
+        topic, epoch = rows.topic, rows.epoch
+        if not topic and rows.number is not None:
+            topic = next(iter(self._asked.get(rows.number, ())), "")
+        if epoch is None:
+            epoch = self.epochs.get(topic)
+        if topic == rows.topic and epoch == rows.epoch:
+            return rows
+        return Rows(topic, rows.rows, rows.sequence, epoch)
+
+    def _take(self, event: Event) -> None:
+        """Take in what is no data."""
         if isinstance(event, Answer):
-            self._outbox.appendleft(event.out)
+            self._answers.append(event.out)
         elif isinstance(event, Acked):
-            self.acked.update(self._topics(event))
+            topics = self._topics(event)
+            self.acked.update(topics)
+            if event.epoch is not None:
+                self.epochs |= dict.fromkeys(topics, event.epoch)
         elif isinstance(event, Denied):
-            self.denied |= dict.fromkeys(self._topics(event) or tuple(self.wanted.keys() - self.acked), event.why)
+            unnamed = not event.topics and event.number not in self._asked
+            told = tuple(self.wanted.keys() - self.acked) if unnamed else self._topics(event)
+            self.denied |= dict.fromkeys(told, event.why)
         elif isinstance(event, Leaving):
             self.leaving = event.why or "the venue closes this connection"
-        return False
 
     def _topics(self, event: Acked | Denied) -> tuple[str, ...]:
         return event.topics or (self._asked.get(event.number, ()) if event.number is not None else ())
@@ -127,5 +233,5 @@ class Conversation:
             yield from self._fit(verb, topics[half:])
             return
         self._number = number
-        self._asked[number] = topics
+        self._asked[number] = topics if verb == "subscribe" else ()
         yield frames

@@ -18,25 +18,53 @@ _SMOOTH = 16  # of how many gaps the mean is, roughly
 class Freshness:
     """The silence of one subscription."""
 
-    __slots__ = ("_gap", "_heard", "_since", "_trusted")
+    __slots__ = ("_gap", "_heard", "_since", "_trusted", "began", "fresh_since", "is_quiet")
 
     def __init__(self, now: int, gap: int | None = None) -> None:
         self._since, self._gap = now, gap
         self._heard: int | None = None
         self._trusted = False
+        self.began = self.fresh_since = now
+        self.is_quiet = False
+        """Whether the last that is known is what a witness said: nothing happened."""
+
+    @property
+    def heard_at(self) -> int | None:
+        """When something was last heard."""
+        return self._heard
+
+    @property
+    def until(self) -> int:
+        """The moment up to which the present silence is believed."""
+        return self._since + self.patience
 
     def heard(self, now: int, rows: int) -> None:
         """So many rows came."""
-        if self._heard is not None:
+        if self._heard is None:
+            self.fresh_since = now
+        else:
             gap = max(0, now - self._heard) // rows
+            if gap > LEAST and now - self._since > self.patience:
+                self.fresh_since = now
             self._gap = gap if self._gap is None else self._gap + (gap - self._gap) * min(rows, _SMOOTH) // _SMOOTH
         self._heard = self._since = now
         self._trusted = True
+        self.is_quiet = False
 
     def quiet(self, now: int) -> None:
         """A witness says that nothing happened up to now."""
         self._since = max(self._since, now)
-        self._trusted = True
+        self._trusted = self.is_quiet = True
+
+    def paused(self, now: int) -> None:
+        """Nothing was read up to now, by our own will: that silence says nothing."""
+        self._since = max(self._since, now)
+
+    def mute(self, now: int) -> None:
+        """A witness saw what did not come: nothing is fresh until something is heard; suspected again after as long."""
+        self._since = max(self._since, now)
+        self._trusted = self.is_quiet = False
+        self.fresh_since = now
 
     def expect(self, gap: int) -> None:
         """What is known of the market's rate before anything was heard."""

@@ -11,7 +11,9 @@ from attrs import frozen
 from tradeflood.errors import RateLimited, TradeFloodError, TransportError, Unavailable
 from tradeflood.models.time import MINUTE, MS
 from tradeflood.planner import Node, Run
+from tradeflood.steps import Observer, ignore
 from tradeflood.transport import Call, Clock, Kind, Limiter, ProxyScheme, Transport, call_of
+from tradeflood.transport.websocket import Sockets, open_socket
 from tradeflood.turns import Reply
 from tradeflood.turns.turn import Lane
 
@@ -40,14 +42,19 @@ class Network:
     scheme: ProxyScheme
     clock: Clock
     patience: Patience = Patience()
+    observe: Observer = ignore
+    sockets: Sockets = open_socket
 
 
-async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], None] | None = None) -> None:
+async def carry_out(
+    run: Run, network: Network, observe: Callable[[Run, Node], None] | None = None, *, reserved: bool = False
+) -> None:
     """Make every request of a run, in as many lanes as there are budgets; one lane never waits for another.
 
     Returns when nothing is left. Cancelling it puts back what was under way. `observe` hears of every request
     that is over. Of a venue that has answered nothing at all, only as many requests are tried to the end as go at
-    once: the others fail for the same reason, so that being without a network is known soon.
+    once: the others fail for the same reason, so that being without a network is known soon. `reserved` spends what is
+    reserved of the budgets for refills.
     """
     busy: dict[Lane, int] = {}
     heard: set[str] = set()
@@ -65,7 +72,9 @@ async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], N
             try:
                 if venue in silent:
                     raise TransportError(str(silent[venue]), request=node.request) from silent[venue].__cause__
-                reply = await ask(node, network)
+                network.observe("request.sent", of=node, venue=venue)
+                reply = await ask(node, network, reserved=reserved)
+                network.observe("request.answered", of=node, venue=venue)
             except asyncio.CancelledError:
                 run.back(node)
                 raise
@@ -75,10 +84,12 @@ async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], N
                 elif venue not in heard:
                     silent[venue] = error
                 run.fail(node, error)
+                network.observe("request.failed", of=node, venue=venue, error=error)
             else:
                 heard.add(venue)
                 silent.pop(venue, None)
                 run.feed(node, reply)
+                network.observe("request.read", of=node, venue=venue)
             busy[lane] -= 1
             if observe is not None:
                 observe(run, node)
@@ -87,7 +98,7 @@ async def carry_out(run: Run, network: Network, observe: Callable[[Run, Node], N
         pump()
 
 
-async def ask(node: Node, network: Network, kind: Kind | None = None) -> Reply:
+async def ask(node: Node, network: Network, kind: Kind | None = None, *, reserved: bool = False) -> Reply:
     """The venue's good answer to a request, after as many tries as patience allows. `kind` chooses the exit.
 
     Raises the venue's or the transport's error, with the request in it.
@@ -97,7 +108,7 @@ async def ask(node: Node, network: Network, kind: Kind | None = None) -> Reply:
         kind = "paged" if node.bound.spec.pages is not None else "rest"
     failed = waited = 0
     while True:
-        call = call_of(node.bound, node.request, kind, network.scheme.exit(kind))
+        call = call_of(node.bound, node.request, kind, network.scheme.exit(kind), reserved=reserved)
         try:
             reply = await network.transport.send(call)
             _judge(node, call, reply, network.limiter)

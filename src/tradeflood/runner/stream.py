@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from tradeflood.coverage import Dataset
-from tradeflood.errors import DeclarationError, PayloadChanged, TradeFloodError, TransportError, UsageError
+from attrs import evolve
+
+from tradeflood.coverage import Claim, Dataset
+from tradeflood.errors import DeclarationError, TradeFloodError, UsageError
+from tradeflood.live import Agreement, Condition, Rung, Standing, United, condition
 from tradeflood.models import Model
-from tradeflood.models.checks import checked
-from tradeflood.models.identity import number_equals
-from tradeflood.models.time import HOUR, MS, SECOND
-from tradeflood.planner import Node
+from tradeflood.models.time import SECOND
+from tradeflood.planner.proofs import parser_of
 from tradeflood.runner.execute import Network
-from tradeflood.runner.execute import ask as ask_venue
-from tradeflood.runner.line import Channel, Health, Line, Subscription, packed
+from tradeflood.runner.group import Group, Place, Wires, poll
+from tradeflood.runner.line import Channel, Health, Subscription, packed
+from tradeflood.runner.overflow import Dropped, Room
+from tradeflood.store.base import dataset_of
 from tradeflood.transport.record import Recorder
-from tradeflood.turns import Ask, Connector, Page, Reply, Step
+from tradeflood.turns import Ask, Connector, Numbering, Step
 
 M = TypeVar("M", bound=Model)
 
 FULL = 100_000
-"""How many rows may wait for the consumer; then the sockets are not read until it has taken them."""
+"""How many rows may wait for the consumer; then the sockets are not read until it has taken them, or what comes is dropped."""
 
-OVERLAP = 20 * SECOND
-"""How long an old connection is kept beside its successor at most, where nothing shows that they overlap."""
+MANY = FULL // 4
+"""How many rows are worth taking at once, before their time has come."""
 
 
-def subscription(ask: Ask, connector: Connector, binding: Any) -> Subscription:
-    """The subscription that an ask is, by its binding's `live`.
+def subscription(
+    ask: Ask, connector: Connector, binding: Any, other: Callable[[Ask], tuple[Subscription, Numbering]] | None = None
+) -> Subscription:
+    """The subscription that an ask is, by its binding's `live`; `other` gives that of a model which it is made of.
 
     Raises UsageError where the binding has none, DeclarationError where it gives no step.
     """
@@ -45,6 +49,10 @@ def subscription(ask: Ask, connector: Connector, binding: Any) -> Subscription:
         raise
     except Exception as error:
         raise DeclarationError(f"{made.__qualname__}.live failed: {error!r}") from error
+    if isinstance(step, Ask) and other is not None:
+        basis, numbering = other(step)
+        follow = binding.follow(ask, numbering)
+        return evolve(basis, follow=follow, fallback=basis.fallback and evolve(basis.fallback, follow=follow))
     if isinstance(step, Step) and not step.turn.bound.spec.live:
         return _polled(ask, connector, made, step)
     if not isinstance(step, Step):
@@ -54,20 +62,58 @@ def subscription(ask: Ask, connector: Connector, binding: Any) -> Subscription:
         raise DeclarationError(f"{connector.venue} declares live turns and no feed")
     path = feed.path if bound.spec.path is None else bound.spec.path
     stand_in = None if spare is None else _polled(ask, connector, made, spare)
-    return Subscription(ask, step, connector, made.numbered, path, bound.topic(step.turn.args), stand_in)
+    return Subscription(
+        ask, step, connector, made.numbering is Numbering.NONE, path, bound.topic(step.turn.args), stand_in
+    )
 
 
 def _polled(ask: Ask, connector: Connector, made: type[Any], step: Any) -> Subscription:
     if not isinstance(step, Step) or step.turn.bound.spec.every is None:
         raise DeclarationError(f"{made.__qualname__}: {step!r} is neither a live turn nor one with every=")
-    return Subscription(ask, step, connector, made.numbered, "", None)
+    return Subscription(ask, step, connector, made.numbering is Numbering.NONE, "", None)
+
+
+class Pair:
+    """What two connections bring of the same datasets: united for the consumer, compared for a claim."""
+
+    def __init__(self, datasets: dict[Dataset, str]) -> None:
+        self._united = {dataset: United(dataset) for dataset in datasets}
+        self._agreed = {
+            dataset: Agreement(dataset, parser)
+            for dataset, parser in datasets.items()
+            if dataset.model.time
+            != dataset.model.key[-1]  # of what is revised, the state at any one moment proves little
+        }
+
+    def new(self, side: int, rows: Sequence[Any], breaks: int, now: int) -> list[Any]:
+        """Those rows of one dataset that the other connection has not brought yet."""
+        dataset = dataset_of(rows[0])
+        united = self._united.get(dataset)
+        if united is None:
+            return list(rows)
+        if dataset in self._agreed:
+            self._agreed[dataset].came(side, rows, breaks, now)
+        return united.new(rows)
+
+    def dropped(self, side: int, rows: Sequence[Any], now: int) -> list[Any]:
+        """Those of some rows that are not kept which the other connection has not brought yet; nobody agrees on them."""
+        dataset = dataset_of(rows[0])
+        if (agreed := self._agreed.get(dataset)) is not None:
+            agreed.missed(side, rows, now)
+        united = self._united.get(dataset)
+        return list(rows) if united is None else united.new(rows)
+
+    def claims(self, *, rest: bool) -> list[Claim]:
+        """Where both agree."""
+        return [claim for agreement in self._agreed.values() for claim in agreement.claims(rest=rest)]
 
 
 class Stream(Generic[M]):
     """Live rows: iterate over it, or over `batches()`. Leaving the loop, or `close()`, ends the subscriptions.
 
-    Rows of a market come in the order of their arrival, none twice. A consumer that is slow slows the reading;
-    nothing is dropped.
+    Rows of a market come in the order of their arrival, none twice. A consumer that is slow slows the reading, and
+    nothing is dropped; unless it `drops`: then reading goes on, what comes while too many rows wait is not kept, and
+    `health` counts it.
     """
 
     def __init__(
@@ -77,16 +123,22 @@ class Stream(Generic[M]):
         recorder: Recorder | None = None,
         *,
         fast: bool | None = None,
+        drops: bool = False,
     ) -> None:
-        self._prepare, self._network, self._recorder, self._fast = prepare, network, recorder, fast
+        self._prepare, self._network = prepare, network
+        self._wires = Wires(network, recorder, fast, self._health, Room(drops))
+        self._dropped = Dropped()
         self._rows: list[M] = []
         self._ready = asyncio.Event()
+        self._many = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._lines: set[Line] = set()
-        self._channels: dict[Dataset, tuple[_Group, Channel]] = {}
-        self._paused = False
-        self._begun = False
-        self._connections = 0
+        self._groups: list[Group] = []
+        self._places: dict[Dataset, list[Place]] = {}
+        self._pairs: dict[Group, tuple[Pair, int]] = {}
+        self._asked: dict[Dataset, int] = {}  # what is polled alone, since when
+        self._troubled: set[Place] = set()
+        self._looked = 0
+        self._begun = self._closed = False
         self.count = 0
         self.failed: BaseException | None = None
         self.health: dict[str, Health] = {}
@@ -120,75 +172,245 @@ class Stream(Generic[M]):
             return
         self._begun = True
         self.subscriptions = await self._prepare()
+        now = self._network.clock.now()
         for subs in packed(self.subscriptions):
             if subs[0].topic is None:
-                self._start(self._poll(subs[0]))
+                self._asked[subs[0].ask.dataset] = now
+                self._start(
+                    poll(subs[0], self._network, self._health(subs[0].connector.venue), self._give, self._wires)
+                )
                 continue
-            group = _Group(subs, self._network.clock.now())
-            self._channels |= {channel.sub.ask.dataset: (group, channel) for channel in group.all_channels()}
-            self._start(self._listen(group))
+            count = 2 if subs[0].connector.pair else 1
+            sides = [Group(subs, self._wires, self._give_of, self._drop_of) for _ in range(count)]
+            if len(sides) > 1:
+                sides[0].twin, sides[1].twin = sides[1], sides[0]
+                pair = Pair({sub.ask.dataset: parser_of(sub.connector) for sub in subs if sub.follow is None})
+                self._pairs |= {group: (pair, side) for side, group in enumerate(sides)}
+            for group in sides:
+                self._groups.append(group)
+                for place in sorted(group.places, key=_follows):
+                    self._places.setdefault(place.channel.sub.ask.dataset, []).append(place)
+                self._start(self._keep(group))
+
+    async def _keep(self, group: Group) -> None:
+        """Keep a group's connection; a group whose every topic is refused fails the stream where it is the last one."""
+        try:
+            await group.keep()
+        except UsageError:
+            if all(other.refused for other in self._groups) and not self._asked:
+                raise
+
+    async def gather(self, age: int) -> None:
+        """Wait for rows to take together: for so many ns, or until many wait."""
+        waits = [asyncio.ensure_future(self._network.clock.sleep(age)), asyncio.ensure_future(self._many.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def take(self) -> list[M]:
         """The rows that have come since the last time."""
         rows, self._rows = self._rows, []
-        if self._paused:
-            self._paused = False
-            for line in self._lines:
-                if line.socket is not None:
-                    line.socket.resume()
+        self._many.clear()
+        if self._wires.paused:
+            self._network.observe("stream.resumed", rows=len(rows))
+            now = self._network.clock.now()
+            for places in self._places.values():  # their silence was ours
+                for place in places:
+                    place.channel.freshness.paused(now)
+        self._tell_dropped()
+        self._wires.resume()
+        self._look()
         return rows
+
+    def proofs(self) -> list[Claim]:
+        """The claims made since the last time: what the numbers of messages, and two connections, prove of rows that `take` has given.
+
+        What was dropped is pending. Take the rows first, then these. Once the stream is closed, those that were still growing too.
+        """
+        offsets = {
+            id(place.channel.offsets): place.channel.offsets
+            for places in self._places.values()
+            for place in places
+            if place.channel.offsets is not None and place.channel.sub.follow is None
+        }
+        made, self._wires.proofs = self._wires.proofs, []
+        made += self._dropped.claims()
+        made += [claim for each in offsets.values() for claim in each.claims(rest=self._closed)]
+        for pair in {id(pair): pair for pair, _ in self._pairs.values()}.values():
+            made += pair.claims(rest=self._closed)
+        return made
 
     async def close(self) -> None:
         """End every subscription."""
-        for task in self._tasks:
+        self._closed = True
+        troubled = [place.standing_in for place in self._troubled if place.standing_in is not None]
+        for task in (*self._tasks, *troubled):
             task.cancel()
-        for task in list(self._tasks):  # whoever closes second waits as well
+        for task in (*self._tasks, *troubled):  # whoever closes second waits as well
             with suppress(asyncio.CancelledError, Exception):
                 await task
         self._tasks.clear()
+        self._tell_dropped()
 
     # ---------------------------------------------------------------- silence
 
+    def reached(self, dataset: Dataset) -> int:
+        """The time of the newest row that came of a dataset, by the venue's clock; nought where none did."""
+        return max((place.channel.reached for place in self._places.get(dataset, ())), default=0)
+
     def is_suspicious(self, dataset: Dataset, now: int) -> bool:
         """Whether a dataset is streamed, and its silence has lasted too long to be believed without a witness."""
-        found = self._channels.get(dataset)
-        return found is not None and found[0].line is not None and found[1].freshness.suspicious(now)
+        places = self._listening(dataset)
+        return bool(places) and not self._wires.paused and all(p.channel.freshness.suspicious(now) for p in places)
 
     def is_fresh(self, dataset: Dataset, now: int) -> bool:
         """Whether a dataset is streamed, something of it came, and its silence, if any, is still believable."""
-        found = self._channels.get(dataset)
-        return found is not None and found[0].line is not None and found[1].freshness.fresh(now)
+        return any(place.channel.freshness.fresh(now) for place in self._listening(dataset))
+
+    def is_polled(self, dataset: Dataset) -> bool:
+        """Whether nothing of a dataset comes by a feed, so that its rows must be asked for again and again.
+
+        It is mute, or no connection can be had, or the venue has no feed of it. Where the stream polls by itself, it
+        does; anybody else may.
+        """
+        self._look()
+        places = self._places.get(dataset)
+        if places is None:
+            return dataset in self._asked
+        return all(place.ladder.polled_since is not None or place.group.standing_in for place in places)
+
+    def polls(self, dataset: Dataset) -> bool:
+        """Whether the stream itself asks for a dataset, again and again, because the venue has no feed of it."""
+        return dataset in self._asked
+
+    def is_listened(self, dataset: Dataset) -> bool:
+        """Whether a dataset comes by a feed, or would if its market were not dead."""
+        return dataset in self._places
+
+    def states(self) -> dict[Dataset, Condition]:
+        """What each dataset is to its consumers, and since when; of a pair, the better of the two."""
+        self._look()
+        now = self._network.clock.now()
+        told = {dataset: Condition(Standing.POLLED, since) for dataset, since in self._asked.items()}
+        for dataset, places in self._places.items():
+            told[dataset] = min(
+                (_condition(place, now) for place in places), key=lambda each: _BETTER.index(each.state)
+            )
+        return told
 
     def expect(self, dataset: Dataset, gap: int) -> None:
         """The market's rate, known from its history: the mean distance of two rows in ns."""
-        if found := self._channels.get(dataset):
-            found[1].freshness.expect(gap)
+        self._wires.gaps[dataset] = gap
+        for place in self._places.get(dataset, ()):
+            place.channel.freshness.expect(gap)
 
     def quiet(self, dataset: Dataset, now: int) -> None:
         """A witness agrees: nothing happened."""
-        if found := self._channels.get(dataset):
-            found[0].steps.pop(dataset, None)
-            found[1].freshness.quiet(now)
+        for place in self._places.get(dataset, ()):
+            place.channel.freshness.quiet(now)
 
     def mute(self, dataset: Dataset, now: int) -> None:
-        """A witness contradicts: subscribe anew; the next time, open the connection anew; and so on."""
-        if found := self._channels.get(dataset):
-            group, channel = found
-            step = group.steps[dataset] = group.steps.get(dataset, 0) + 1
-            health = self._health(dataset.venue)
-            health.mute += 1
-            channel.freshness.quiet(now)
-            line = group.line
-            if line is None:
-                return
-            if step % 2:
-                health.complain(f"{dataset.label}: mute; subscribing anew")
-                line.again(channel.sub.topic or "")
-            else:
-                health.complain(f"{dataset.label}: still mute; opening another connection")
-                line.lost("a subscription on it was mute")
+        """A witness contradicts: the next thing is done about it, from subscribing anew up to polling."""
+        for place in self._listening(dataset):
+            if place.channel.freshness.suspicious(now) or place.ladder.mute_since is not None:
+                self._escalate(place, now)
 
-    # ---------------------------------------------------------------- push
+    def shut(self, dataset: Dataset, now: int) -> None:
+        """A market is dead: it is not listened to any more, until `wake`."""
+        for place in self._places.get(dataset, ()):
+            if place.closed_since is None:
+                place.group.shut(place, now)
+
+    def wake(self, dataset: Dataset, now: int) -> None:
+        """A market that was dead is listened to again."""
+        for place in self._places.get(dataset, ()):
+            if place.closed_since is not None:
+                place.group.wake(place, now)
+
+    def _listening(self, dataset: Dataset) -> list[Place]:
+        """Where a dataset is read now."""
+        places = self._places.get(dataset, ())
+        return [place for place in places if place.group.line is not None and place.closed_since is None]
+
+    def _escalate(self, place: Place, now: int) -> None:
+        group, dataset = place.group, place.channel.sub.ask.dataset
+        health, observe, before = group.health, self._network.observe, place.ladder.last
+        assert group.line is not None
+        first = place.ladder.mute_since is None
+        rung = place.ladder.contradicted(now, may_subscribe=group.line.conversation.may_subscribe(now))
+        place.channel.freshness.mute(now)
+        self._troubled.add(place)
+        if first:
+            health.mute += 1
+            observe("stream.mute", venue=group.venue, dataset=dataset)
+        if rung is None:
+            return
+        if rung is Rung.RESUBSCRIBE:
+            health.resubscribed += 1
+            health.complain(f"{dataset.label}: mute; subscribing anew")
+            observe("stream.resubscribed", venue=group.venue, dataset=dataset)
+            group.again(place)
+        elif rung is Rung.POLL:
+            health.polled += 1
+            health.complain(f"{dataset.label}: still mute; asking for it again and again")
+            observe("stream.fallback", venue=group.venue, dataset=dataset)
+            if place.channel.sub.fallback is not None and place.standing_in is None:
+                place.standing_in = asyncio.create_task(group.poll(place))
+        elif group.reopen("a subscription on it was mute", before):
+            if rung is Rung.ELSEWHERE:
+                group.move()
+            health.reopened += 1
+            health.complain(f"{dataset.label}: still mute; opening another connection")
+            observe("stream.reopened", venue=group.venue, dataset=dataset)
+
+    def _look(self) -> None:
+        """See which subscriptions speak again, which were never acknowledged, and which their twin contradicts."""
+        now = self._network.clock.now()
+        if now - self._looked < SECOND:
+            return
+        self._looked = now
+        for place in list(self._troubled):
+            heard = place.channel.freshness.heard_at
+            if heard is not None and heard > place.ladder.last:
+                self._troubled.discard(place)
+                self._recovered(place)
+        for group in self._groups:
+            told = None if group.line is None else group.line.conversation
+            if told is not None and told.acked:  # a venue that acknowledges nothing cannot be held to it
+                for topic in told.wanted.keys() - told.acked - told.denied.keys():
+                    self._unanswered(group, topic, now)
+            if group.twin is not None and group.line is not None:
+                self._compare(group, group.twin, now)
+
+    def _recovered(self, place: Place) -> None:
+        task, place.standing_in = place.standing_in, None
+        if task is not None:
+            task.cancel()
+        if place.ladder.spoke():
+            place.group.health.recovered += 1
+            self._network.observe("stream.recovered", venue=place.group.venue, dataset=place.channel.sub.ask.dataset)
+
+    def _unanswered(self, group: Group, topic: str, now: int) -> None:
+        """A topic that the venue has not acknowledged, though it has others: as bad as a mute one."""
+        assert group.line is not None
+        if group.line.conversation.has_more_to_say:
+            return
+        for place in group.places:
+            if place.topic == topic and place.channel.freshness.suspicious(now):
+                self._escalate(place, now)
+
+    def _compare(self, group: Group, twin: Group, now: int) -> None:
+        """Each of a pair is the other's witness."""
+        others = {place.channel.sub.ask.dataset: place.channel.freshness for place in twin.places}
+        for place in group.places:
+            mine, other = place.channel.freshness, others[place.channel.sub.ask.dataset]
+            silent = mine.began if mine.heard_at is None else mine.heard_at
+            if mine.suspicious(now) and other.heard_at is not None and other.heard_at > silent + mine.patience // 2:
+                self._escalate(place, now)
+
+    # ---------------------------------------------------------------- rows
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -203,185 +425,69 @@ class Stream(Generic[M]):
     def _health(self, venue: str) -> Health:
         return self.health.setdefault(venue, Health())
 
+    def _give_of(self, group: Group, rows: list[Any]) -> None:
+        """Take the rows of a group; of a pair, those that the other one has not brought."""
+        found = self._pairs.get(group) if self._pairs else None
+        if found is not None and rows:
+            pair, side = found
+            rows = pair.new(side, rows, group.breaks, self._network.clock.now())
+        self._give(rows)
+
+    def _drop_of(self, group: Group, channel: Channel, rows: list[Any]) -> None:
+        """Count the rows of a group that are not kept; of a pair, those that the other one has not brought."""
+        now = self._network.clock.now()
+        found = self._pairs.get(group) if self._pairs else None
+        if found is not None:
+            pair, side = found
+            rows = pair.dropped(side, rows, now)
+        if rows:
+            group.health.dropped += len(rows)
+            parser = parser_of(group.connector)
+            self._dropped.add(dataset_of(rows[0]), rows, parser, now, kept_until=channel.kept_until)
+
+    def _tell_dropped(self) -> None:
+        """Say how many rows were dropped since there was room, now that there is some."""
+        if counts := self._dropped.told():
+            self._network.observe("stream.dropped", rows=sum(counts.values()))
+            for venue, count in counts.items():
+                self._health(venue).complain(f"{venue}: {count} rows were dropped, because as many waited as may")
+
     def _give(self, rows: Sequence[M]) -> None:
         self._rows += rows
         self.count += len(rows)
         self._ready.set()
-        if len(self._rows) > FULL and not self._paused:
-            self._paused = True
-            for line in self._lines:
-                if line.socket is not None:
-                    line.socket.pause()
+        if len(self._rows) >= MANY:
+            self._many.set()
+        if len(self._rows) > FULL and not self._wires.room.full:
+            self._wires.fill()
+            if self._wires.paused:
+                self._network.observe("stream.paused", rows=len(self._rows))
 
-    async def _open(self, group: _Group) -> Line:
-        """A new line for a group, connected.
 
-        Raises TransportError where it cannot be opened.
-        """
-        self._connections += 1
-        line = Line(
-            group.channels, group.path, group.connector, group.feed, self._network, self._health(group.connector.venue),
-            self._give, self._connections, self._recorder, self._fast,
-        )  # fmt: skip
-        if group.opened:  # what comes first cannot have come before
-            for channel in group.all_channels():
-                channel.replacing(self._network.clock.now())
-        group.opened = True
-        self._lines.add(line)
-        try:
-            await line.open()
-        except BaseException:
-            self._lines.discard(line)
-            raise
-        if self._paused and line.socket is not None:
-            line.socket.pause()
-        return line
+_BETTER = (
+    Standing.FRESH, Standing.QUIET, Standing.STARTING, Standing.POLLED, Standing.SUSPICIOUS, Standing.MUTE, Standing.CLOSED,
+)  # fmt: skip
 
-    async def _drop(self, line: Line) -> None:
-        self._lines.discard(line)
-        await line.close()
 
-    async def _listen(self, group: _Group) -> None:
-        """Keep one connection for these topics: replaced before its life ends, opened again whenever it is lost.
+def _follows(place: Place) -> bool:
+    return place.channel.sub.follow is not None
 
-        What can be polled is polled while no connection can be had.
-        """
-        clock, health, failed = self._network.clock, self._health(group.connector.venue), 0
-        try:
-            while True:
-                began = clock.now()
-                try:
-                    group.line = await self._open(group)
-                    group.stand_down()
-                    why = await self._hold(group, health)
-                except TransportError as error:
-                    why = str(error)
-                finally:
-                    line, group.line = group.line, None
-                    if line is not None:
-                        await self._drop(line)
-                health.lost += 1
-                health.complain(f"{group.connector.venue}: connection lost: {why}")
-                failed = 0 if clock.now() - began > 60 * SECOND else failed + 1
-                if failed > 1 and not group.standing_in:
-                    group.standing_in = [asyncio.create_task(self._poll(spare)) for spare in group.spares]
-                delay = min(30 * SECOND, 250 * MS << min(failed, 7))
-                await clock.sleep(delay // 2 + random.randrange(delay // 2))  # noqa: S311 - jitter
-        finally:
-            group.stand_down()
 
-    async def _hold(self, group: _Group, health: Health) -> str:
-        """Hold a line until it is lost, with a successor in time wherever its end is known; why it was lost."""
-        while True:
-            line = group.line
-            assert line is not None
-            await line.over()
-            if line.failed is not None and not isinstance(line.failed, TransportError):
-                raise line.failed
-            if line.ended is not None:
-                return line.ended
-            try:
-                successor = await self._open(group)
-            except TransportError as error:
-                health.complain(f"{group.connector.venue}: no successor yet: {error}")
-                await self._network.clock.sleep(SECOND)
-                continue
-            await self._overlap(group, line, successor)
-            if successor.ended is None:
-                group.line = successor
-                health.replaced += 1
-                await self._drop(line)
-            else:
-                await self._drop(successor)
-
-    async def _overlap(self, group: _Group, old: Line, new: Line) -> None:
-        """Wait until the new line is acknowledged and overlaps the old one on every topic that says anything."""
-        clock = self._network.clock
-        until = clock.now() + OVERLAP
-        while clock.now() < until and new.ended is None and old.ended is None:
-            told = new.conversation.denied
-            if new.acknowledged and all(c.overlaps for t, c in group.channels.items() if t not in told):
-                break
-            await clock.sleep(50 * MS)
-        for channel in group.all_channels():
-            channel.replaced()
-
-    # ---------------------------------------------------------------- polling
-
-    async def _poll(self, sub: Subscription) -> None:
-        """Ask again and again, and hand on what was not there before."""
-        turn, clock = sub.step.turn, self._network.clock
-        bound = turn.bound
-        every = bound.spec.every or SECOND
-        health = self._health(sub.connector.venue)
-        seen: dict[Any, int] = {}
-        while True:
-            began = clock.now()
-            request = bound.request(Page(0, began, symbols=turn.symbols), turn.args)
-            node = Node(request.identity(sub.connector.venue), bound, request, Page(), 0)
-            try:
-                reply = await ask_venue(node, self._network, "poll")
-                rows = polled(sub, reply)
-            except TradeFloodError as error:
-                health.unreadable += isinstance(error, PayloadChanged)
-                health.complain(str(error))
-            else:
-                rows = number_equals(rows) if sub.numbered else rows
-                new = [row for row in rows if row.position not in seen]
-                for row in new:
-                    row.received_at = reply.received_at
-                seen = {row.position: began for row in rows} | {k: t for k, t in seen.items() if began - t < HOUR}
-                if new:
-                    self._give(new)
-            await clock.sleep(max(0, began + every - clock.now()))
+def _condition(place: Place, now: int) -> Condition:
+    group = place.group
+    if place.closed_since is not None:
+        return Condition(Standing.CLOSED, place.closed_since)
+    stood_in = group.lost_since if group.standing_in and place.channel.sub.fallback is not None else None
+    return condition(
+        place.channel.freshness,
+        place.ladder,
+        now,
+        lost=group.lost_since if group.line is None else None,
+        stood_in=stood_in,
+    )
 
 
 def _broken(error: BaseException) -> DeclarationError:
     broken = DeclarationError(f"a live stream failed: {error!r}")
     broken.__cause__ = error
     return broken
-
-
-def polled(sub: Subscription, reply: Reply) -> list[Any]:
-    """The models of a polled answer.
-
-    Raises PayloadChanged where it is not what was declared.
-    """
-    bound = sub.step.turn.bound
-    try:
-        return [checked(row) for row in sub.step.models(bound.decode(reply.body))]
-    except TradeFloodError:
-        raise
-    except Exception as error:
-        raise bound.changed(error, reply.body) from error
-
-
-class _Group:
-    """Topics that share a connection: their channels, which outlive it, and what stands in for it."""
-
-    def __init__(self, subs: Sequence[Subscription], now: int) -> None:
-        self.connector, self.path = subs[0].connector, subs[0].path
-        feed = self.connector.feed
-        assert feed is not None
-        self.feed = feed
-        self.channels: dict[str, Channel] = {}
-        for sub in subs:
-            if sub.topic in self.channels:
-                self.channels[sub.topic].siblings.append(Channel(sub, now))
-            elif sub.topic is not None:
-                self.channels[sub.topic] = Channel(sub, now)
-        self.spares = [sub.fallback for sub in subs if sub.fallback is not None]
-        self.line: Line | None = None
-        self.opened = False
-        self.steps: dict[Dataset, int] = {}
-        self.standing_in: list[asyncio.Task[None]] = []
-
-    def all_channels(self) -> list[Channel]:
-        """Every channel, those that share a topic too."""
-        return [each for channel in self.channels.values() for each in (channel, *channel.siblings)]
-
-    def stand_down(self) -> None:
-        """The feed is back."""
-        tasks, self.standing_in = self.standing_in, []
-        for task in tasks:
-            task.cancel()

@@ -35,6 +35,8 @@ class Call(Struct, frozen=True, gc=False):
     weight: int
     headers: tuple[tuple[str, str], ...] = ()
     exit: Exit = DIRECT
+    reserved: bool = False
+    """Whether it may spend what is reserved of its budget for refills."""
 
 
 class Transport(Protocol):
@@ -49,8 +51,10 @@ class Transport(Protocol):
         ...
 
 
-def call_of(bound: BoundTurn[..., object], request: Request, kind: Kind, leave: Exit) -> Call:
+def call_of(
+    bound: BoundTurn[..., object], request: Request, kind: Kind, leave: Exit, *, reserved: bool = False
+) -> Call:
     """The call that a turn's request is."""
     rest = bound.connector.rest
     weight = bound.spec.weight if request.weight is None else request.weight
-    return Call(bound.connector.venue, rest.url, request, kind, bound.budget, weight, rest.headers, leave)
+    return Call(bound.connector.venue, rest.url, request, kind, bound.budget, weight, rest.headers, leave, reserved)
