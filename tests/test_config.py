@@ -90,8 +90,9 @@ def test_the_environment_wins(monkeypatch):
     monkeypatch.setenv("TRADEFLOOD_VENUES__BINANCE__REST_URL", "http://elsewhere:1")
     monkeypatch.setenv("TRADEFLOOD_VENUES__OKX__FEED_URL", "ws://elsewhere:2")
     monkeypatch.setenv("TRADEFLOOD_RECORD", "")
+    monkeypatch.setenv("TRADEFLOOD_SPILL", "aside")
     config = load_config()
-    assert (config.store, config.record) == ("memory://", "recordings")
+    assert (config.store, config.record, config.spill) == ("memory://", "recordings", "aside")
     assert config.venues["binance"] == Settings(
         "http://elsewhere:1", "ws://127.0.0.1:9001", {"weight": 1200}, {"streams": 10}
     )
@@ -102,7 +103,12 @@ WRONG = [
     ("store = ", "tradeflood.toml: not TOML: Invalid value (at end of document)"),
     ("[[collect]\n", "tradeflood.toml: not TOML: "),
     ("\ufffe\x00", "tradeflood.toml: not TOML: "),
-    ("stroe = 'x'", "tradeflood.toml: no key 'stroe'; there are bus, store, record, collect, venues, proxies"),
+    (
+        "stroe = 'x'",
+        "tradeflood.toml: no key 'stroe'; there are bus, store, record, spill, spill_limit, overflow, audit, collect, venues, proxies",
+    ),
+    ("spill_limit = 0", "tradeflood.toml: spill_limit: must be a number of bytes, not 0"),
+    ("spill_limit = '1G'", "tradeflood.toml: spill_limit: must be a whole number, not '1G'"),
     ("store = 5", "tradeflood.toml: store: must be text, not 5"),
     ("store = ''", "tradeflood.toml: store: no store ''; write it like chdb://"),
     ("store = './data'", "tradeflood.toml: store: no store './data'"),
@@ -190,6 +196,14 @@ UNKNOWN = [
         "venues.binance.feed.messages: must be [how many, in how many ns], not 5",
     ),
     ("[venues.binance]\nfeed = { url = 'x' }", "venues.binance.feed: no setting 'url'"),
+    (
+        "[venues.binance]\nfeed = { subscriptions = [[5, 1], 7] }",
+        "venues.binance.feed.subscriptions: must be [how many, in how many ns], not [[5, 1], 7]; or a list of such",
+    ),
+    ("[venues.binance]\nfeed = { attempts = [[5, 0]] }", "venues.binance.feed.attempts: must be at least 1, not 0"),
+    ("[venues.binance]\nfeed = { connections = 0 }", "venues.binance.feed.connections: must be at least 1, not 0"),
+    ("[venues.binance]\nfeed = { others = 'x' }", "venues.binance.feed.others: must be a list of addresses, not 'x'"),
+    ("[venues.binance]\nfeed = { others = ['http://x'] }", "venues.binance.feed.others: no URL 'http://x'"),
     ("[proxies]\nrset = ['http://x']", "proxies: no kind of turn 'rset'; there are rest, paged, poll, feed"),
     ("[proxies]\nrest = ['x']", "proxies.rest: no exit 'x'; write http://host:port or socks5://host:port"),
 ]

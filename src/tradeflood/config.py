@@ -19,6 +19,8 @@ from tradeflood.turns import Settings
 FILE = "tradeflood.toml"
 STORE = "chdb://./tradeflood-data"
 BUSES = ("memory",)
+OVERFLOWS = ("wait", "drop")
+"""What becomes of live rows that come while as many wait as may: they wait in the venue's buffers, or are dropped."""
 PREFIX = "TRADEFLOOD_"
 
 
@@ -52,6 +54,10 @@ class Config:
     bus: str = "memory://"
     store: str | None = None
     record: str | None = None
+    spill: str | None = None
+    spill_limit: int = 1 << 30
+    overflow: str = "wait"
+    audit: bool = True
     collect: list[Collect] = field(factory=list)
     venues: dict[str, Settings] = field(factory=dict)
     proxies: dict[str, list[str]] = field(factory=dict)
@@ -91,6 +97,10 @@ def _structured(values: Mapping[str, Any], where: str) -> Config:
         if not found or (schemes is not None and scheme not in schemes):
             known = f"there is {', '.join(f'{name}://' for name in schemes)}" if schemes else f"write it like {STORE}"
             raise UsageError(f"{where}: {key}: no {key} {url!r}; {known}")
+    if config.spill_limit <= 0:
+        raise UsageError(f"{where}: spill_limit: must be a number of bytes, not {config.spill_limit}")
+    if config.overflow not in OVERFLOWS:
+        raise UsageError(f"{where}: overflow: must be {' or '.join(map(repr, OVERFLOWS))}, not {config.overflow!r}")
     for number, wanted in enumerate(config.collect):
         if wanted.history is not None:
             try:
@@ -101,14 +111,14 @@ def _structured(values: Mapping[str, Any], where: str) -> Config:
 
 
 def _from_environment(config: Config) -> Config:
-    """`TRADEFLOOD_STORE`, `TRADEFLOOD_BUS`, `TRADEFLOOD_RECORD`, `TRADEFLOOD_VENUES__BINANCE__REST_URL` and so on; an empty one counts as none."""
+    """`TRADEFLOOD_STORE`, `TRADEFLOOD_BUS`, `TRADEFLOOD_RECORD`, `TRADEFLOOD_SPILL`, `TRADEFLOOD_VENUES__BINANCE__REST_URL` and so on; an empty one counts as none."""
     venues = dict(config.venues)
     plain: dict[str, Any] = {}
     for name, value in os.environ.items():
         if not (name.startswith(PREFIX) and value):
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
-        if len(path) == 1 and path[0] in {"store", "bus", "record"}:
+        if len(path) == 1 and path[0] in {"store", "bus", "record", "spill"}:
             plain[path[0]] = value
         elif len(path) == 3 and path[0] == "venues":
             if path[2] not in {"rest_url", "feed_url"}:

@@ -69,7 +69,7 @@ def collected(work, store="memory://", refuse=()):
 
 def without(store, number):
     """One row of the trades is gone from the store, claims and all else as they were."""
-    place = store._rows[TRADES]
+    place = store.inner._rows[TRADES]
     name = list(place)[number]
     return place.pop(name)[1]
 

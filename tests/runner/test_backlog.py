@@ -37,6 +37,25 @@ def test_portions_follow_the_rate_of_the_market():
     assert backlog.wide == NARROWEST
 
 
+def test_a_quiet_market_is_widened_fast_and_a_portion_that_is_far_too_large_is_cut_anew():
+    backlog = Backlog(MINUTE, rows=1_000, widest=10 * HOUR)
+    backlog.came(0)
+    assert backlog.wide == 8 * MINUTE
+    backlog.came(400)
+    assert backlog.wide == 16 * MINUTE
+    for _ in range(5):
+        backlog.came(0)
+    assert backlog.wide == 10 * HOUR
+    assert not backlog.is_overfull(4_000)
+    assert backlog.is_overfull(4_001)
+    backlog.narrow()
+    assert backlog.wide == 10 * HOUR // 16
+    for _ in range(5):
+        backlog.narrow()
+    assert backlog.wide == NARROWEST
+    assert not backlog.is_overfull(1 << 30), "a narrower one cannot be had"
+
+
 @given(st.integers(1, 2000), st.integers(1, 60))
 def test_a_backlog_that_can_be_filled_is_filled(first, wide):
     """Portion by portion, everything is asked for, once but for the recent part."""

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradeflood import plugins
-from tradeflood.coverage import Dataset, Grade, digest_of, held, stretches
-from tradeflood.coverage.evidence import in_sequence
+from tradeflood.coverage import Dataset, Grade, State, digest_of, held, stretches
+from tradeflood.coverage.evidence import Link, in_sequence
 from tradeflood.errors import TransportError, UsageError
 from tradeflood.models import Side, Trade
 from tradeflood.models.time import MINUTE, MS, SECOND, parse_time
@@ -29,6 +29,8 @@ from tradeflood.runner.keeper import Tail
 from tradeflood.runner.runner import Runner
 from tradeflood.spans import Spans
 from tradeflood.store import open_store
+from tradeflood.testing import VenueTime
+from tradeflood.turns import Numbering
 
 START = parse_time("2026-03-04T05:06:07")
 BTC = Dataset(Trade, "binance", "BTC/USDT", ("raw",))
@@ -39,19 +41,6 @@ ONE = Decimal(1)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plugins.load()
-
-
-class VenueTime:
-    """The clock of the served venues, for us too: it runs `speed` times as fast as real time."""
-
-    def __init__(self, clock):
-        self._clock = clock
-
-    def now(self):
-        return self._clock.now()
-
-    async def sleep(self, duration):
-        await asyncio.sleep(max(0, duration) / SECOND / float(self._clock.speed))
 
 
 QUICK = Patience(attempts=2, first_delay=20 * MS)
@@ -149,7 +138,7 @@ def test_live_claims_hold_no_moment_of_which_a_row_is_missing(history, sizes, ra
         if random.random() < 0.2:
             come[place], come[place + 1] = come[place + 1], come[place]
     come += random.sample(come, min(2, len(come)))
-    tail, claims, there = Tail(BTC, "p", consecutive=True), [], set()
+    tail, claims, there = Tail(BTC, "p", Numbering.CONTIGUOUS), [], set()
     for size in sizes:
         batch, come = come[:size], come[size:]
         if batch:
@@ -164,7 +153,7 @@ def test_live_claims_hold_no_moment_of_which_a_row_is_missing(history, sizes, ra
     assert not [
         row for row, _ in rows if row.trade_id not in there and sure.touches(row.venue_time, row.venue_time + 1)
     ]
-    assert {claim.grade for claim in claims} <= {Grade.A}
+    assert {(claim.state, claim.grade) for claim in claims} <= {(State.HELD, Grade.A), (State.PENDING, None)}
 
 
 def trade(number, at):
@@ -172,7 +161,7 @@ def trade(number, at):
 
 
 def test_live_claims_join_from_batch_to_batch():
-    tail = Tail(BTC, "p", consecutive=True)
+    tail = Tail(BTC, "p", Numbering.CONTIGUOUS)
     claims = [claim for number in range(998, 1004) for claim in tail.claims([trade(number, 10 * number)])]
     (claim,) = claims + tail.rest()
     assert (claim.count, claim.left, claim.right) == (5, "999", "1004")  # one row alone claims no time
@@ -182,24 +171,41 @@ def test_live_claims_join_from_batch_to_batch():
 
 def test_live_claims_join_with_those_of_rest():
     """REST holds 996 … 999, the stream brings 999 … 1001: they share a row."""
-    rows = [(number, trade(number, 10 * number)) for number in range(996, 1000)]
-    rest = list(in_sequence(BTC, [((996, 1000), (9_955, 9_995), True)], Spans.of((996, 1000)), rows, 10**6, 0, "p"))
-    tail = Tail(BTC, "p", consecutive=True)
+    rows = [Link(number, number + 1, trade(number, 10 * number)) for number in range(996, 1000)]
+    rest = list(
+        in_sequence(BTC, [((996, 1000), (9_955, 9_995), True, True)], Spans.of((996, 1000)), rows, 10**6, 0, "p")
+    )
+    tail = Tail(BTC, "p", Numbering.CONTIGUOUS)
     live = tail.claims([trade(number, 10 * number) for number in range(999, 1002)]) + tail.rest()
     assert [(part.start, part.end, part.grade) for part in stretches(rest + live)] == [(9_955, 10_010, Grade.A)]
 
 
 def test_a_missing_live_id_leaves_a_hole():
-    tail = Tail(BTC, "p", consecutive=True)
+    tail = Tail(BTC, "p", Numbering.CONTIGUOUS)
     claims = tail.claims([trade(number, 10 * number) for number in (1, 2, 3, 5, 6)])
     assert held(claims) == Spans.of((11, 30))  # what a hole has ended is handed on at once, the rest grows on
     claims += tail.rest()
     assert held(claims) == Spans.of((11, 30), (51, 60))
+    (hole,) = [part for part in stretches(claims) if part.state is State.PENDING]
+    assert (hole.start, hole.end, hole.evidence) == (30, 51, "1 ids were not delivered")
+
+
+def test_chained_ids_are_linked_by_their_counts():
+    """Merged rows say where the one before them ended: 5–7, 8–8, then 11–12, so that 9 and 10 are missing."""
+    rows = [
+        Trade("okx", "BTC/USDT", "merged", str(last), ONE, ONE, Side.BUY, 10 * last, 10 * last, str(first), str(last), last - first + 1)
+        for first, last in ((5, 7), (8, 8), (11, 12), (13, 20))
+    ]  # fmt: skip
+    tail = Tail(Dataset(Trade, "okx", "BTC/USDT", ("merged",)), "p", Numbering.CHAINED)
+    claims = [claim for row in rows for claim in tail.claims([row])] + tail.rest()
+    assert held(claims) == Spans.of((71, 80), (121, 200))
+    assert [(part.start, part.end) for part in stretches(claims) if part.state is State.PENDING] == [(80, 121)]
+    assert {claim.evidence for claim in claims if claim.state is State.HELD} == {"chained ids"}
 
 
 def test_a_claim_that_grows_is_handed_on_after_a_while():
     """Not one claim per batch: one per quarter of a minute."""
-    tail = Tail(BTC, "p", consecutive=True)
+    tail = Tail(BTC, "p", Numbering.CONTIGUOUS)
     ready = [claim for number in range(1, 61) for claim in tail.claims([trade(number, number * SECOND)])]
     assert 3 <= len(ready) <= 5
     ((start, end),) = held(ready + tail.rest())
@@ -207,7 +213,7 @@ def test_a_claim_that_grows_is_handed_on_after_a_while():
 
 
 def test_without_consecutive_ids_nothing_live_is_claimed():
-    assert Tail(BTC, "p", consecutive=False).claims([trade(1, 10), trade(2, 20)]) == []
+    assert Tail(BTC, "p", Numbering.SNOWFLAKE).claims([trade(1, 10), trade(2, 20)]) == []
 
 
 # ---------------------------------------------------------------- in one process, with a simulated market
@@ -389,10 +395,10 @@ def test_killed_in_the_middle_and_started_again(tmp_path):
         [*command, "60s"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as running:
         deadline = time.monotonic() + 15
-        while time.monotonic() < deadline and len(list(tmp_path.glob("data/store/*/*/all_*"))) < 6:
+        while time.monotonic() < deadline and len(list(tmp_path.glob("data/store/*/*/all_*"))) < 12:
             time.sleep(0.1)
             assert running.poll() is None, running.stderr.read().decode()
-        time.sleep(0.8)
+        time.sleep(1.5)
         running.send_signal(signal.SIGKILL)
         running.wait()
     with open_store(url) as store:
@@ -406,6 +412,8 @@ def test_killed_in_the_middle_and_started_again(tmp_path):
         assert len({row.trade_id for row in rows}) == len(rows)
         assert {row.trade_id for row in killed} <= {row.trade_id for row in rows}
         sure = held(store.claims(BTC))
-        (bounds,) = [span for span in sure if span[0] <= rows[0].venue_time <= span[1]] or [(0, 0)]
-        assert bounds[1] >= rows[-1].venue_time - SECOND  # the time in which nobody ran was filled
+        before = [row for row in rows if row.venue_time < sure.bounds[0]]  # seen to prove what comes after it
+        assert len(before) <= 1 < len(killed)
+        assert sure[0][0] <= killed[len(before)].venue_time
+        assert sure[0][1] >= rows[-1].venue_time - SECOND  # the time in which nobody ran was filled
     assert {line["venue"] for line in report["collected"]} == {"binance", "okx"}

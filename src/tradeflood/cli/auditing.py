@@ -47,7 +47,7 @@ async def audit_job(
         for trouble in dict.fromkeys(str(error) for error in failures):
             complain(trouble)
     if as_json:
-        print_json([_json(report) for report in reports])
+        print_json([findings_json(report) for report in reports])
     else:
         _show(reports)
     return FAILED if any(report.findings for report in reports) else DONE
@@ -62,6 +62,17 @@ def _reports(url: str, markets: tuple[str, ...], text: str | None, start: int | 
 
 
 def _show(reports: list[Report]) -> None:
+    show_findings(reports)
+    compared = sum(report.compared for report in reports if report.kind is not None)
+    single = sum(report.compared for report in reports if report.kind is None)
+    differ = sum(len(report.findings) for report in reports)
+    click.echo(
+        f"{compared} candles compared with trades, {single} without trades looked at alone: {differ or 'no'} findings"
+    )
+
+
+def show_findings(reports: list[Report]) -> None:
+    """Print the table of what was found and repaired; nothing where nothing was."""
     rows = []
     for report in reports:
         for trouble, repaired in _troubles(report):
@@ -73,12 +84,6 @@ def _show(reports: list[Report]) -> None:
             ])  # fmt: skip
     if rows:
         print_table(["market", "interval", "trades", "cause", "start", "end", "candles", "the first of them"], rows)
-    compared = sum(report.audited.compared for report in reports if report.kind is not None)
-    single = sum(report.audited.compared for report in reports if report.kind is None)
-    differ = sum(len(report.findings) for report in reports)
-    click.echo(
-        f"{compared} candles compared with trades, {single} without trades looked at alone: {differ or 'no'} findings"
-    )
 
 
 def _troubles(report: Report) -> list[tuple[Trouble, bool]]:
@@ -89,14 +94,15 @@ def _troubles(report: Report) -> list[tuple[Trouble, bool]]:
     return sorted(((trouble, done) for audited, done in parts for trouble in merged(audited)), key=lambda t: t[0].start)
 
 
-def _json(report: Report) -> dict[str, Any]:
+def findings_json(report: Report) -> dict[str, Any]:
+    """What an audit found, as JSON values."""
     return {
         "venue": report.candles.venue,
         "market": report.candles.market,
         "interval": report.candles.variant[0],
         "kind": report.kind,
         "spans": [{"start": iso(start), "end": iso(end)} for start, end in report.spans],
-        "candles": report.audited.compared,
+        "candles": report.compared,
         "findings": [
             {
                 "cause": trouble.first.cause.value,

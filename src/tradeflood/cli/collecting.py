@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,28 @@ import click
 
 from tradeflood.cli.main import DONE, FAILED, code_of, complain, stop_on_signals
 from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
-from tradeflood.cli.progress import Progress
+from tradeflood.cli.progress import Depth, Progress
 from tradeflood.config import STORE
 from tradeflood.coverage import Failure, Frame
 from tradeflood.errors import UsageError
 from tradeflood.models import Model
 from tradeflood.models.forms import to_json, write_parquet
-from tradeflood.models.time import SECOND, parse_duration
+from tradeflood.models.time import SECOND, iso, parse_duration
 from tradeflood.planner import Plan, Query
 from tradeflood.plugins import load
+from tradeflood.runner.deep import Advance, Filling
 from tradeflood.runner.flood import Flood, demand, joined
 from tradeflood.runner.keeper import Keeper
+
+HOLES = 20
+"""How many holes are named, one line each."""
 
 
 async def collect_job(
     model: str, market: tuple[str, ...], *, start: str | None, end: str | None, offline: bool, strict: bool, out: str,
-    path: str | None, config: str | None, words: dict[str, Any],
+    path: str | None, config: str | None, words: dict[str, Any], as_json: bool = False,
 ) -> int:  # fmt: skip
-    """The exit code, after the rows are shown."""
+    """The exit code, after the rows are shown, or stored."""
     load()
     wanted = Model.named(model)
     if out == "parquet" and path is None and sys.stdout.isatty():
@@ -41,8 +45,8 @@ async def collect_job(
     if not offline:
         session.check(*queries)  # before a store is opened; what is held may be of a venue that is gone
     async with session as flood:
-        if out == "store":
-            await asyncio.to_thread(flood.open_store)
+        if out == "store" and not offline:
+            return await fill_job(flood, queries, strict=strict, as_json=as_json)
         if offline:
             frame = await flood.collect(wanted, *market, start=start, end=end, offline=True, **words)
         else:
@@ -59,6 +63,51 @@ async def collect_job(
     for text in dict.fromkeys(map(said, frame.failures)):
         complain(text)
     return max((code_of(failure.error) for failure in frame.failures), default=DONE)
+
+
+async def fill_job(flood: Flood, queries: Sequence[Query[Any]], *, strict: bool, as_json: bool) -> int:
+    """The exit code, after the ranges are stored; the rows are not shown, they may be more than memory holds."""
+    store, rows = flood.config.store or STORE, 0
+
+    def observe(advance: Advance) -> None:
+        nonlocal rows
+        rows = advance.rows
+        progress(advance)
+
+    try:
+        with Depth() as progress:
+            filling = await flood.fill(*queries, observe=observe)
+    except asyncio.CancelledError:
+        click.echo(f"stopped after {rows} rows; the same command goes on from what is in {store}", err=True)
+        raise
+    if filling.failures and not as_json and not any(part.rows or part.held for part in filling.filled):
+        complain(said(filling.failures[0]))
+        return code_of(filling.failures[0].error)
+    if as_json:
+        print_json(_filling_json(filling, store))
+    click.echo(f"{filling.rows} new rows in {store}", err=True)
+    holes = [(part.dataset, span) for part in filling.filled for span in part.holes]
+    for dataset, (start, end) in holes[:HOLES]:
+        click.echo(f"not held: {dataset.label}: {iso(start)} … {iso(end)}", err=True)
+    if len(holes) > HOLES:
+        click.echo(f"not held: {len(holes) - HOLES} more; see them with: tradeflood coverage", err=True)
+    for text in dict.fromkeys(map(said, filling.failures)):
+        complain(text)
+    if strict:
+        model = queries[0].model
+        demand(Frame(model, [], filling.coverage, filling.failures), queries)
+    return max((code_of(failure.error) for failure in filling.failures), default=DONE)
+
+
+def _filling_json(filling: Filling, store: str) -> dict[str, Any]:
+    rows = {part.dataset: part.rows for part in filling.filled}
+    told = zip(filling.coverage.parts, filling.coverage.to_json(), strict=True)
+    return {
+        "store": store,
+        "rows": filling.rows,
+        "filled": [{**covered, "rows": rows[dataset]} for dataset, covered in told],
+        "failures": list(dict.fromkeys(map(said, filling.failures))),
+    }
 
 
 def said(failure: Failure) -> str:

@@ -258,15 +258,19 @@ def collect(
     origin: str | None, more: tuple[str, ...], offline: bool, strict: bool, out: str, path: str | None, config: str | None,
     as_json: bool,
 ) -> int:  # fmt: skip
-    """Fetch rows of a MODEL (trade, candle, market, ticker) for MARKETs such as binance:BTC/USDT or okx:*/USDT."""
+    """Fetch rows of a MODEL (trade, candle, market, ticker) for MARKETs such as binance:BTC/USDT or okx:*/USDT.
+
+    With --out store they go into the store portion by portion, however many there are, and are not printed; stopped
+    and called again, it goes on from what is held.
+    """
     from tradeflood.cli.collecting import collect_job
 
     words = variant(interval, kind, origin, more)
     return int(
         wait_for(
             collect_job(
-                model, market, start=start, end=end, offline=offline, strict=strict, out="json" if as_json else out,
-                path=path, config=config, words=words,
+                model, market, start=start, end=end, offline=offline, strict=strict,
+                out="json" if as_json and out != "store" else out, path=path, config=config, words=words, as_json=as_json,
             )
         )
     )  # fmt: skip
@@ -382,18 +386,26 @@ def migrate(*, config: str | None, as_json: bool) -> None:
 )
 @click.option("--venue", "only", multiple=True, metavar="VENUE", help="Serve only this venue; may be repeated.")
 @click.option("--for", "duration", metavar="TIME", help="Stop after so long.")
+@click.option(
+    "--into", metavar="STORE", help="Serve nothing: read DIR anew, with the parsers of today, into this store."
+)
 @config_option
 @json_option
+@click.pass_context
 def replay(
-    folder: str | None, *, simulate: bool, port: int, seed: int, speed: str, fault: tuple[str, ...], only: tuple[str, ...],
-    duration: str | None, config: str | None, as_json: bool,
+    context: click.Context, folder: str | None, *, simulate: bool, port: int, seed: int, speed: str, fault: tuple[str, ...],
+    only: tuple[str, ...], duration: str | None, into: str | None, config: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Serve recordings from DIR, or a simulated market, in the venues' own protocols on this machine."""
-    from tradeflood.cli.replaying import replay_job
+    from tradeflood.cli.replaying import replay_job, reread_job
 
-    del config
     if simulate and folder is not None:
         raise UsageError("replay: say DIR or --simulate, not both")
+    if into is not None:
+        _only(context, "folder", "into", "config", "as_json")
+        if folder is None:
+            raise UsageError("replay: --into needs the DIR of a recording")
+        return int(wait_for(reread_job(Path(folder), into, config, as_json=as_json)))
     return int(
         wait_for(
             replay_job(
@@ -402,6 +414,19 @@ def replay(
             )
         )
     )  # fmt: skip
+
+
+def _only(context: click.Context, *names: str) -> None:
+    """Nothing, where no other option was stated than these.
+
+    Raises UsageError that names one which does not go with them.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in names and source is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{context.command.name}: {parameter.opts[0]} does not go with --into, which serves nothing"
+            )
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

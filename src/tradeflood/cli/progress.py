@@ -8,7 +8,9 @@ from typing import Any, Self
 
 import click
 
+from tradeflood.models.time import iso
 from tradeflood.planner import Node, Run
+from tradeflood.runner.deep import Advance
 
 SHORT = 2.0
 """Seconds before anything is shown."""
@@ -55,3 +57,65 @@ class Progress:
             self._task = self._bar.add_task("requests", total=total)
             self._bar.start()
         self._bar.update(self._task, completed=self._done, total=total)
+
+
+class Lines:
+    """Says on standard error now and then how far something is."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """So far it is."""
+        now = time.monotonic()
+        if now - self._said >= LINE_EVERY:
+            self._said = now
+            click.echo(text, err=True)
+
+
+class Depth:
+    """Hears how far a filling has got, and says it: the share of the range, rows, requests, and where it is."""
+
+    def __init__(self) -> None:
+        self._began = self._said = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, advance: Advance) -> None:
+        """One step of a filling."""
+        now = time.monotonic()
+        if now - self._began < SHORT:
+            return
+        if sys.stderr.isatty():
+            self._draw(advance)
+        elif now - self._said >= LINE_EVERY:
+            self._said = now
+            click.echo(f"{advance.share:.1%}: {told(advance)}", err=True)
+
+    def _draw(self, advance: Advance) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=1.0)
+            self._bar.start()
+        self._bar.update(self._task, completed=min(1.0, advance.share), description=told(advance))
+
+
+def told(advance: Advance) -> str:
+    """How far a filling has got, in words."""
+    text = f"{advance.rows} rows, {advance.requests} requests"
+    if advance.dataset is None:
+        return text
+    where = advance.dataset.label + (f" {iso(advance.at)}" if advance.at else "")
+    return f"{text}, {'waiting for the venue' if advance.step == 'waiting' else 'at'} {where}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 from attrs import evolve
 
+from tradeflood.cli.auditing import findings_json, show_findings
 from tradeflood.cli.main import DONE, FAILED, complain, stop_on_signals
 from tradeflood.cli.output import print_json, print_table, told
 from tradeflood.config import STORE, Config
@@ -19,11 +22,16 @@ from tradeflood.coverage import Coverage
 from tradeflood.models.time import SECOND, iso, seconds
 from tradeflood.plugins import load
 from tradeflood.runner.flood import Flood
+from tradeflood.runner.metrics import Counts
 from tradeflood.runner.runner import DEFAULT_COLLECT, Report, Runner
 from tradeflood.turns import Settings, registry
 
 REPLAY_STORE = "chdb://./tradeflood-replay"
 REPLAY_TIME = seconds(60)
+
+COLLECTED_EVERY = (50_000, 10, 10)
+"""How many new objects Python's garbage collector lets pass before it looks at them: 700 are two reads of a feed. The rows
+that wait are no garbage, and looking at them again and again is a seventh of what a durable row costs."""
 
 
 async def run_job(config: Config, *, replay: bool, duration: int | None, as_json: bool) -> int:
@@ -31,6 +39,8 @@ async def run_job(config: Config, *, replay: bool, duration: int | None, as_json
     stop = asyncio.Event()
     stop_on_signals(asyncio.get_running_loop(), stop)
     async with AsyncExitStack() as stack:
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(*COLLECTED_EVERY)
         if replay:
             from tradeflood.replay.desk import desks
             from tradeflood.replay.server import serve
@@ -47,33 +57,49 @@ async def run_job(config: Config, *, replay: bool, duration: int | None, as_json
             duration = REPLAY_TIME if duration is None else duration
         else:
             config = evolve(config, store=config.store or STORE)
-        flood = Flood(config)
+        counts = Counts()
+        flood = Flood(config, observe=counts)
         runner = Runner(flood)  # which looks at what is wanted, before a store is opened
         await stack.enter_async_context(flood)
         length = f"for {duration / SECOND:g} s" if duration else "until it is stopped (Ctrl-C)"
         where = "a simulated market" if replay else "the venues"
         click.echo(f"collecting from {where} into {config.store} {length}", err=True)
-        pulse = asyncio.create_task(_pulse(runner))
+        pulse = asyncio.create_task(_pulse(runner, counts))
         try:
             report = await runner.run(stop, duration)
         finally:
             pulse.cancel()
-    show(report, config, as_json=as_json)
+    show(report, config, counts, as_json=as_json)
     for failure in report.failures:
         complain(failure)
-    return DONE if report.collected else FAILED
+    return DONE if report.collected and not report.lost else FAILED
 
 
-async def _pulse(runner: Runner) -> None:
+async def _pulse(runner: Runner, counts: Counts) -> None:
     """A line on standard error now and then: it is alive."""
     while True:
         await asyncio.sleep(10)
         if runner.stream is not None:
             opened = sum(health.opened for health in runner.stream.health.values())
             acked = sum(len(health.acked) for health in runner.stream.health.values())
-            click.echo(
-                f"{runner.stream.count} live rows so far, {acked} subscriptions on {opened} connections", err=True
-            )
+            line = f"{runner.stream.count} live rows so far, {acked} subscriptions on {opened} connections"
+            click.echo("; ".join([line, *_noteworthy(runner, counts)]), err=True)
+
+
+def _noteworthy(runner: Runner, counts: Counts) -> Iterator[str]:
+    """What the pulse adds where there is something to say: requests, connections lost, rows dropped, a store that refuses, the spill."""
+    steps = counts.steps
+    if steps["request.answered"]:
+        yield f"{steps['request.answered']} requests answered"
+    if steps["stream.lost"]:
+        yield f"{steps['stream.lost']} connections lost"
+    if runner.dropped:
+        yield f"{runner.dropped} rows dropped"
+    if (outlet := runner.outlet) is not None:
+        if outlet.trouble is not None:
+            yield outlet.trouble
+        if outlet.spilled:
+            yield f"{outlet.spilled} rows spilled"
 
 
 def program() -> str:
@@ -84,7 +110,7 @@ def program() -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def show(report: Report, config: Config, *, as_json: bool) -> None:
+def show(report: Report, config: Config, counts: Counts, *, as_json: bool) -> None:
     """The table, and the next command to type."""
     if as_json:
         coverage = Coverage({line.dataset: line.parts for line in report.collected}).to_json()
@@ -97,6 +123,11 @@ def show(report: Report, config: Config, *, as_json: bool) -> None:
                 for line, covered in zip(report.collected, coverage, strict=True)
             ],
             "failures": report.failures,
+            "findings": [findings_json(told) for told in report.findings],
+            "spilled": report.spilled,
+            "lost": report.lost,
+            "dropped": report.dropped,
+            **counts.told(),
         })  # fmt: skip
         return
     rows = [
@@ -108,6 +139,10 @@ def show(report: Report, config: Config, *, as_json: bool) -> None:
         for line in sorted(report.collected, key=lambda line: line.dataset.label)
     ]  # fmt: skip
     print_table(["market", "model", "", "rows", "new", "first", "last", "coverage"], rows)
+    show_findings(report.findings)
+    if compared := sum(found.compared for found in report.findings):
+        differ = sum(len(found.findings) for found in report.findings)
+        click.echo(f"{compared} candles compared with trades: {differ or 'no'} findings")
     if report.collected:
         line = report.collected[0]
         words = f"{program()} collect {line.dataset.model.name()} {line.dataset.venue}:{line.dataset.market}"

@@ -10,8 +10,8 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from tradeflood.coverage import Dataset, held
-from tradeflood.coverage.audit import Audited, Finding, alone, audit, common, margin, whole
+from tradeflood.coverage import Claim, Dataset, State, held, stretches
+from tradeflood.coverage.audit import Audited, Finding, alone, audit, margin, whole
 from tradeflood.errors import TradeFloodError
 from tradeflood.models import Candle, Trade, interval
 from tradeflood.models.time import iso
@@ -20,6 +20,9 @@ from tradeflood.runner.execute import carry_out
 from tradeflood.runner.flood import Flood, keep
 from tradeflood.spans import EMPTY, Span, Spans
 from tradeflood.store import Store, Summary
+
+WHY = "the audit: "
+"""How the evidence of a dispute begins that an audit has raised; its cause follows."""
 
 PORTION = 200_000
 """How many trades are looked at together, so that a long audit needs no more memory than a short one."""
@@ -37,6 +40,12 @@ class Report:
     spans: Spans
     audited: Audited
     repaired: tuple[Finding, ...] = ()
+    looked: int | None = None
+
+    @property
+    def compared(self) -> int:
+        """How many candles were looked at."""
+        return self.audited.compared if self.looked is None else self.looked
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -64,17 +73,24 @@ def audit_store(
             continue
         claims = store.claims(dataset)
         name = dataset.variant[0]
-        asked = rest = whole(name, held(claims) & _range(start, end, claims))
+        asked = rest = whole(name, _said(claims) & _range(start, end, claims))
         for rows in trades:
             if rows[1:3] != dataset[1:3]:
                 continue
-            spans = asked & common(name, claims, store.claims(rows))
+            spans = asked & whole(name, _said(claims) & _said(store.claims(rows)))
             report = Report(dataset, rows.variant[0], spans, Audited())
             reports.append(evolve(report, audited=_audited(store, report, {}, _portion(counts.get(rows)))))
             rest -= spans
         report = Report(dataset, None, rest, Audited())
         reports.append(evolve(report, audited=_audited(store, report, {})))
     return [report for report in reports if report.spans]
+
+
+def _said(claims: Iterable[Claim]) -> Spans:
+    """What is held, and what was until an audit contradicted it: that is still there to be looked at."""
+    listed = list(claims)
+    against = (part for part in stretches(listed) if part.state is State.DISPUTED and part.evidence.startswith(WHY))
+    return held(listed) | Spans.of(*((part.start, part.end) for part in against))
 
 
 async def repair(

@@ -6,22 +6,33 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
 
-from tradeflood.config import STORE, Config, load_config
+from attrs import evolve, field, frozen
+
+from tradeflood.config import OVERFLOWS, STORE, Config, load_config
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, clipped, stretches
+from tradeflood.coverage.compact import beyond
+from tradeflood.coverage.evidence import confirmed
 from tradeflood.errors import Incomplete, UsageError
 from tradeflood.models import Market, Model
 from tradeflood.models.time import When, iso
 from tradeflood.planner import Node, Plan, Query, Result, Run
+from tradeflood.planner.parts import ordered
+from tradeflood.planner.run import NO_HORIZONS
+from tradeflood.runner.backlog import ROWS
 from tradeflood.runner.execute import Network, Patience, carry_out
+from tradeflood.runner.late import disputes_of
 from tradeflood.runner.line import Subscription
 from tradeflood.runner.stream import Stream, subscription
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.spans import EMPTY, Spans
+from tradeflood.steps import Observer, ignore
 from tradeflood.store import Store, open_existing, open_store
+from tradeflood.store.known import KnownStore, known
 from tradeflood.transport import (
     Clock,
     Direct,
@@ -34,7 +45,11 @@ from tradeflood.transport import (
     SystemClock,
     Transport,
 )
-from tradeflood.turns import Ask
+from tradeflood.turns import Ask, Numbering
+
+if TYPE_CHECKING:
+    from tradeflood.runner.deep import Advance, Filling
+    from tradeflood.runner.reread import Anew
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
@@ -45,7 +60,7 @@ class Flood:
 
     `config` is a path, a dict of the same shape, or nothing: then `./tradeflood.toml` where it exists, and the
     environment. Use it as an async context manager. `transport` and `clock` replace the network and the time,
-    for tests and for replaying.
+    for tests and for replaying. `observe` hears of every step of `tradeflood.steps.STEPS`, in the thread that takes it.
     """
 
     def __init__(
@@ -55,8 +70,10 @@ class Flood:
         transport: Transport | None = None,
         clock: Clock | None = None,
         patience: Patience | None = None,
+        observe: Observer | None = None,
     ) -> None:
         self.config = load_config(config)
+        self.observe = observe or ignore
         self.venues = SessionVenues(self.config.venues)
         self.clock = clock or SystemClock()
         self.recorder = Recorder(self.config.record) if self.config.record else None
@@ -66,8 +83,8 @@ class Flood:
         if self.recorder is not None:
             inner = Recorded(inner, self.recorder)
         scheme = StaticPool(self.config.proxies) if self.config.proxies else Direct()
-        self.network = Network(Limited(inner, limiter), limiter, scheme, self.clock, patience)
-        self._store: Store | None = None
+        self.network = Network(Limited(inner, limiter), limiter, scheme, self.clock, patience, self.observe)
+        self._store: KnownStore | None = None
         self._streams: WeakSet[Stream[Any]] = WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -88,17 +105,18 @@ class Flood:
     # ---------------------------------------------------------------- the store
 
     @property
-    def store(self) -> Store | None:
+    def store(self) -> KnownStore | None:
         """The store, where one is open."""
         return self._store
 
-    def open_store(self) -> Store:
+    def open_store(self) -> KnownStore:
         """The configured store, or the default one, opened and brought up to date.
 
         Raises StoreError where it cannot be: not writable, held by another process.
         """
         if self._store is None:
-            self._store = open_store(self.config.store or STORE)
+            self._store = known(open_store(self.config.store or STORE))
+            self._store.observe = self.observe
             self._store.migrate()
         return self._store
 
@@ -183,47 +201,109 @@ class Flood:
             return Result([run.frame(query) for query in plan.queries])
         return Result([await asyncio.to_thread(_from_store, run, query, self._store) for query in plan.queries])
 
-    async def fetch(self, plan: Plan, observe: Callable[[Run, Node], None] | None = None) -> Run:
-        """Carry a plan out and store what came, where there is a store; the finished run, with only what is new in it."""
-        run = Run(plan.queries, self.venues, plan.now, HeldRows(self._store) if self._store else None)
-        await carry_out(run, self.network, observe)
+    async def fetch(
+        self, plan: Plan, observe: Callable[[Run, Node], None] | None = None, *, refill: Refill | None = None
+    ) -> Run:
+        """Carry a plan out and store what came, where there is a store; the finished run, with only what is new in it.
+
+        `refill` says that holes are filled: what is reserved of the budgets is spent, and what perishes first comes first.
+        """
+        there = HeldRows(self._store, refill.doubted if refill else None) if self._store else None
+        run = Run(plan.queries, self.venues, plan.now, there, refill.horizons if refill else NO_HORIZONS)
+        carrying = carry_out(run, self.network, observe, reserved=refill is not None)
+        if refill is not None and refill.cut is not None:
+            with suppress(TimeoutError):
+                async with refill.cut:
+                    await carrying
+            if refill.cut.expired():
+                run.give_up()
+        else:
+            await carrying
         if self._store is not None:
             await asyncio.to_thread(keep, run, self._store)
         return run
 
+    async def fill(
+        self, *queries: Query[Any], observe: Callable[[Advance], None] | None = None, portion: int = ROWS
+    ) -> Filling:
+        """Collect whole ranges into the store, however deep, in bounded memory; a summary, not the rows.
+
+        What the store holds is not asked for again, so that a filling which was stopped goes on from there. `observe`
+        hears of every request that is over and of every portion that is stored; `portion` is about how many rows are
+        held at once per venue. What fails is passed over, asked once more at the end, and named in the summary.
+        Raises UsageError for what cannot be asked, StoreError where the store fails.
+        """
+        from tradeflood.runner.deep import fill
+
+        self.check(*queries)
+        return await fill(self, queries, observe, portion)
+
+    async def reread(self, folder: str | Path, observe: Callable[[Anew], None] | None = None) -> Anew:
+        """Read a recording anew into the store, with the parsers of today; what came of it.
+
+        Rows that were parsed otherwise before are replaced. `observe` hears of every portion, in another thread.
+        Raises UsageError where there is no recording or its venue is unknown, StoreError where the store fails.
+        """
+        from tradeflood.runner.reread import reread
+
+        store = await asyncio.to_thread(self.open_store)
+        return await asyncio.to_thread(reread, folder, self.venues, store, observe)
+
     async def _offline(self, queries: Sequence[Query[Any]]) -> list[Frame[Any]]:
         if self._store is None:
-            self._store = await asyncio.to_thread(open_existing, self.config.store or STORE)
+            self._store = known(await asyncio.to_thread(open_existing, self.config.store or STORE))
         store = self._store
         return [await asyncio.to_thread(held_frame, query, store) for query in queries]
 
     # ---------------------------------------------------------------- now
 
-    def stream(self, model: type[M], *markets: str, fast: bool | None = None, **variant: str) -> Stream[M]:
-        """Live rows of some markets. `fast` chooses the transport: picows, or websockets; None: what is installed."""
+    def stream(
+        self,
+        model: type[M],
+        *markets: str,
+        fast: bool | None = None,
+        overflow: str | None = None,
+        **variant: str,
+    ) -> Stream[M]:
+        """Live rows of some markets. `fast` chooses the transport: picows, or websockets; None: what is installed.
+
+        `overflow` says what becomes of rows that come while too many wait to be taken: "wait" reads no more until they
+        are, "drop" leaves out and counts what comes; None: what is configured.
+        Raises UsageError for what cannot be asked.
+        """
         queries = [Query(model, market, **variant) for market in markets]
         if not queries:
             raise UsageError("say which market, such as binance:BTC/USDT")
-        return self.stream_of(queries, fast=fast)
+        return self.stream_of(queries, fast=fast, overflow=overflow)
 
-    def stream_of(self, wanted: Sequence[Query[Any] | Ask], *, fast: bool | None = None) -> Stream[Any]:
+    def stream_of(
+        self, wanted: Sequence[Query[Any] | Ask], *, fast: bool | None = None, overflow: str | None = None
+    ) -> Stream[Any]:
         """Live rows of what some queries name, or of datasets that are known already."""
+        overflow = self.config.overflow if overflow is None else overflow
+        if overflow not in OVERFLOWS:
+            raise UsageError(f"overflow must be {' or '.join(map(repr, OVERFLOWS))}, not {overflow!r}")
 
         async def prepare() -> tuple[Subscription, ...]:
             asks = [want for want in wanted if isinstance(want, Ask)]
             asks += await self.asks([want for want in wanted if isinstance(want, Query)])
-            return tuple(
-                subscription(ask, connector, self.venues.registry.binding(type(connector), ask.model, ask.variant)())
-                for ask in asks
-                for connector in (self.venues.connector(ask.venue),)
-            )
+            return tuple(self._subscribed(ask)[0] for ask in asks)
 
-        stream: Stream[Any] = Stream(prepare, self.network, self.recorder, fast=fast)
+        stream: Stream[Any] = Stream(prepare, self.network, self.recorder, fast=fast, drops=overflow == "drop")
         self._streams.add(stream)
         return stream
 
-    async def asks(self, queries: Sequence[Query[Any]]) -> list[Ask]:
-        """One ask per dataset that the queries name; patterns are resolved in the venues' lists, markets that trade only."""
+    def _subscribed(self, ask: Ask) -> tuple[Subscription, Numbering]:
+        """The subscription of an ask, and what the ids of its rows say of one another."""
+        connector = self.venues.connector(ask.venue)
+        binding = self.venues.registry.binding(type(connector), ask.model, ask.variant)
+        return subscription(ask, connector, binding(), self._subscribed), binding.numbering
+
+    async def asks(self, queries: Sequence[Query[Any]], *, trading: bool = True) -> list[Ask]:
+        """One ask per dataset that the queries name; patterns are resolved in the venues' lists.
+
+        `trading` leaves out the markets that do not trade any more.
+        """
         lists = {
             query.venue: Query(Market, f"{query.venue}:*")
             for query in queries
@@ -232,7 +312,7 @@ class Flood:
         found = dict(zip(lists, await self.run(self.plan(*lists.values())), strict=True)) if lists else {}
         asks: dict[Dataset, Ask] = {}
         for query in queries:
-            for market in _markets(query, found.get(query.venue), self.venues):
+            for market in _markets(query, found.get(query.venue), self.venues, trading=trading):
                 ask = Ask(
                     query.model,
                     query.venue,
@@ -247,15 +327,34 @@ class Flood:
         return list(asks.values())
 
 
-class HeldRows:
-    """A store, as the planner sees it."""
+@frozen
+class Refill:
+    """How holes are filled: `horizons` is for how long a moment of a dataset can be asked for, in ns; what is `doubted` is asked again.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    `cut` ends the asking early once it is rescheduled: what was answered is kept, the rest is put back.
+    """
+
+    horizons: Mapping[Dataset, int] = field(factory=dict)
+    doubted: Mapping[Dataset, Spans] = field(factory=dict)
+    cut: asyncio.Timeout | None = None
+
+
+class HeldRows:
+    """A store, as the planner sees it; of what is doubted it has nothing."""
+
+    def __init__(self, store: Store, doubted: Mapping[Dataset, Spans] | None = None) -> None:
+        self._store, self._doubted = store, doubted or {}
 
     def claims(self, dataset: Dataset) -> Sequence[Claim]:
         """The claims on a dataset."""
-        return self._store.claims(dataset)
+        claims = self._store.claims(dataset)
+        if not (doubted := self._doubted.get(dataset)):
+            return claims
+        return [
+            evolve(claim, start=start, end=end)
+            for claim in claims
+            for start, end in Spans.of((claim.start, claim.end)) - doubted
+        ]
 
     def rows(self, dataset: Dataset, spans: Spans) -> Sequence[Model]:
         """The rows of these times."""
@@ -263,13 +362,22 @@ class HeldRows:
 
 
 def keep(run: Run, store: Store) -> None:
-    """Write what a run brought: rows first, claims after them. What was read from the store is not written again."""
+    """Write what a run brought: rows first, claims after them. What was read from the store is not written again.
+
+    A row that the store lacks in a time that was held refutes what was claimed; what was asked twice with the same
+    result is believed.
+    """
+    there = known(store)
     batches: dict[type[Model], list[Model]] = {}
     claims: list[Claim] = []
     for work in run.works.values():
         batches.setdefault(work.ask.model, []).extend(work.models.values())
-        claims += work.new_claims
+        claims += disputes_of(there, work.ask.dataset, list(work.models.values()))
+        new = confirmed(work.new_claims, there.claims(work.ask.dataset))
+        claims += beyond(new, there.solid(work.ask.dataset), ordered(work.ask.model, work.models.values()))
+    store.observe("answers.keeping", claims=len(claims))
     store.write(batches, claims)
+    store.observe("answers.kept", claims=len(claims))
 
 
 def _from_store(run: Run, query: Query[Any], store: Store) -> Frame[Any]:
@@ -309,14 +417,14 @@ def _matches(query: Query[Any], market: str) -> bool:
     return fnmatchcase(market, query.pattern)
 
 
-def _markets(query: Query[Any], listed: Frame[Market] | None, venues: SessionVenues) -> list[Market]:
+def _markets(query: Query[Any], listed: Frame[Market] | None, venues: SessionVenues, *, trading: bool) -> list[Market]:
     if listed is None:
         symbol = venues.connector(query.venue).symbols.spell(query.pattern)
         base, _, quote = query.pattern.partition("/")
         return [Market(query.venue, query.pattern, symbol, base, quote)]
     if listed.failures:
         raise listed.failures[0].error
-    found = [row for row in listed if _matches(query, row.market) and row.status in {None, "trading"}]
+    found = [row for row in listed if _matches(query, row.market) and (not trading or row.status in {None, "trading"})]
     if not found:
         raise UsageError(
             f"{query.venue}: no market matches {query.pattern!r}; list them with: tradeflood markets {query.venue}"

@@ -11,26 +11,27 @@ from typing import Any
 from attrs import define, field, frozen
 
 from tradeflood.config import Collect
-from tradeflood.coverage import Dataset, Frame, Stretch, held, stretches
-from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UsageError, VenueError
-from tradeflood.models import Candle, Model, interval
-from tradeflood.models.time import HOUR, SECOND, iso, parse_duration
+from tradeflood.coverage import Dataset, Stretch, stretches
+from tradeflood.errors import StoreError, TradeFloodError, TransportError, UsageError, VenueError
+from tradeflood.models import Model
+from tradeflood.models.time import SECOND, parse_duration
 from tradeflood.planner import Query
-from tradeflood.runner.backlog import WIDEST, Backlog
+from tradeflood.runner import audit
+from tradeflood.runner.beside import Beside
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.keeper import Keeper
+from tradeflood.runner.outlet import Outlet, state_of
+from tradeflood.runner.refill import Refiller
+from tradeflood.runner.spill import Spill
 from tradeflood.runner.stream import Stream
-from tradeflood.spans import Spans
 from tradeflood.store import Store
-from tradeflood.turns import Ask, Binding
+from tradeflood.store.known import KnownStore
 
 log = logging.getLogger("tradeflood")
 
 BATCH_AGE = SECOND
 PASS_EVERY = 5 * SECOND
 LIST_EVERY = 60 * SECOND  # of lists, such as tickers and markets
-EDGE_GRACE = 2 * SECOND  # what a stream may still be bringing when a witness is asked
-CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
 SETTLE_WITHIN = 15.0  # seconds that the last pass may take
 REMEMBERED = 200  # failures that a report tells: the newest
 HISTORY = "10m"
@@ -62,26 +63,20 @@ class Collected:
 
 @define
 class Report:
-    """What a run did: its datasets, and what failed on the way, one line each."""
+    """What a run did: its datasets, and what failed on the way, one line each.
+
+    `spilled` rows wait on the disk for the next run, `lost` ones could not be kept anywhere, `dropped` ones came while
+    too many waited. `findings` are those of the audit that went on beside it, market by market.
+    """
 
     collected: list[Collected] = field(factory=list)
     failures: list[str] = field(factory=list)
     began: int = 0
     ended: int = 0
-
-
-@frozen
-class Target:
-    """One dataset that is collected, and since when."""
-
-    ask: Ask
-    since: int
-
-    def query(self, start: int, end: int) -> Query[Any]:
-        """The question for a part of it."""
-        ask = self.ask
-        variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
-        return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)
+    spilled: int = 0
+    lost: int = 0
+    dropped: int = 0
+    findings: list[audit.Report] = field(factory=list)
 
 
 class Runner:
@@ -94,14 +89,15 @@ class Runner:
     def __init__(self, flood: Flood) -> None:
         self._flood, self._clock = flood, flood.clock
         self._wants = list(_wants(flood))
-        self._targets: dict[Dataset, Target] = {}
+        self._refiller: Refiller | None = None
+        self._beside: Beside | None = None
         self._lists: dict[Query[Any], int] = {}
-        self._backlogs: dict[Dataset, Backlog] = {}
-        self._behind = False
         self._failures: dict[str, TradeFloodError] = {}
         self._unfound: list[tuple[Query[Any], int]] = []
         self._searched = 0
         self._heard = False
+        self._passed: set[str] = set()
+        self.outlet: Outlet | None = None
         self.stream: Stream[Any] | None = None
 
     async def run(self, stop: asyncio.Event, duration: int | None = None) -> Report:
@@ -112,20 +108,35 @@ class Runner:
         store = await asyncio.to_thread(self._flood.open_store)
         before = {summary.dataset: summary.rows for summary in await asyncio.to_thread(store.summary)}
         began = self._clock.now()
+        self._flood.observe("run.begun", store=store.url)
+        config = self._flood.config
+        spill = Spill(config.spill, config.spill_limit, self._flood.observe) if config.spill else None
+        drops = config.overflow == "drop"
+        self.outlet = outlet = await asyncio.to_thread(Outlet, store, self._clock.now, spill, self._fail, drops=drops)
+        self._refiller = Refiller(self._flood, store, self._fail)
+        self._beside = Beside(self._flood, store, began)
+        self._refiller.rests = self._beside.resting
         self._unfound = [(query, began - (parse_duration(history) if history else 0)) for query, history in self._wants]
         await self._find()
         live = asyncio.create_task(self._live(store))
         ender = asyncio.create_task(self._end(stop, duration))
         try:
-            await self._passes(store, stop, live)
+            await self._passes(stop, live)
         finally:
             live.cancel()
             ender.cancel()
             with suppress(asyncio.CancelledError):
                 await live
+        self._flood.observe("settle.begun")
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_WITHIN):
-                self._heard |= await self._pass(store, settle=True)
+                for answered in await asyncio.gather(*(self._attempt(venue, settle=True) for venue in self._venues())):
+                    self._heard |= answered
+        self._flood.observe("settle.ended")
+        await asyncio.to_thread(outlet.close)
+        with suppress(StoreError):  # it was named when the last rows were written
+            await asyncio.to_thread(self.beside.look, self._clock.now())
+            await asyncio.to_thread(self.beside.finish)
         if not self._is_heard():
             raise self._nobody()
         return await asyncio.to_thread(self._report, store, before, began)
@@ -145,112 +156,96 @@ class Runner:
                 continue
             try:
                 asks = await self._flood.asks([query])
-            except (VenueError, TransportError) as error:
+            except (VenueError, TransportError, StoreError) as error:
                 if isinstance(error, UsageError):  # the venue knows no such market
                     raise
                 self._fail(error)
                 self._unfound.append((query, since))
                 continue
             for ask in asks:
-                self._targets.setdefault(ask.dataset, Target(ask, since))
-                self._backlogs.setdefault(ask.dataset, Backlog(WIDEST if issubclass(ask.model, Candle) else HOUR))
+                self.refiller.add(*self.beside.add(ask, since))
 
     # ---------------------------------------------------------------- passes over what is missing
 
-    async def _passes(self, store: Store, stop: asyncio.Event, live: asyncio.Task[None]) -> None:
-        stopping = asyncio.create_task(stop.wait())
+    async def _passes(self, stop: asyncio.Event, live: asyncio.Task[None]) -> None:
+        """Pass over every venue by itself, so that a slow one keeps nobody from the others, until told to stop.
+
+        What is under way then is given up: the last pass asks for the edges, what lies further back waits for the next run.
+        """
+        loops: dict[str, asyncio.Task[Any]] = {"": asyncio.create_task(self._look_beside(stop))}
+        stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                if self._unfound and self._searched + LIST_EVERY <= self._clock.now():
+                    await self._find()
+                for venue in self._venues():
+                    if venue not in loops:
+                        loops[venue] = asyncio.create_task(self._pass_over(venue, stop))
+                going = {
+                    task for task in (live, *loops.values()) if not task.done()
+                }  # where nothing is streamed, live is over
+                await asyncio.wait({stopping, *going}, timeout=PASS_EVERY / SECOND, return_when=asyncio.FIRST_COMPLETED)
+                for task in (live, *loops.values()):
+                    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                        raise error
+                if not self._is_heard() and self._passed >= set(self._venues()):
+                    raise self._nobody()
+        finally:
+            for task in (stopping, *loops.values()):
+                task.cancel()
+            await asyncio.wait({stopping, *loops.values()})
+
+    def _venues(self) -> list[str]:
+        """The venues that there is anything to ask of; those whose markets are not known yet come when they are."""
+        return list(dict.fromkeys([*self.refiller.venues, *(query.venue for query in self._lists)]))
+
+    async def _pass_over(self, venue: str, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            if live.done() and not live.cancelled() and (error := live.exception()) is not None:
-                raise error
-            if self._unfound and self._searched + LIST_EVERY <= self._clock.now():
-                await self._find()
-            passing = asyncio.create_task(self._pass(store))
-            try:
-                await asyncio.wait({passing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not passing.done():
-                    return  # the last pass asks for the edges; what lies further back waits for the next run
-            finally:
-                passing.cancel()
-                await asyncio.wait({passing})
-            self._heard |= passing.result()
-            if not self._is_heard():
-                raise self._nobody()
-            if not self._behind:
+            self._heard |= await self._attempt(venue)
+            self._passed.add(venue)
+            if venue not in self.refiller.behind:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
 
-    async def _pass(self, store: Store, *, settle: bool = False) -> bool:
-        """Ask for what coverage lacks, a portion of each dataset; whether anything answered. `settle` asks every right edge."""
+    async def _look_beside(self, stop: asyncio.Event) -> None:
+        assert self.outlet is not None
+        while not stop.is_set():
+            try:
+                await asyncio.to_thread(self.beside.look, self._clock.now())
+            except StoreError as error:
+                self.outlet.refused(state_of(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
+
+    async def _attempt(self, venue: str, *, settle: bool = False) -> bool:
+        """A pass over a venue, or none while the store refuses; whether anything answered."""
+        assert self.outlet is not None
+        if self.outlet.rests and not settle:
+            self.refiller.behind -= {venue}
+            return False
         now = self._clock.now()
-        held_now = await asyncio.to_thread(self._held, store)
-        suspects: dict[Dataset, int] = {}
-        portions: list[tuple[Dataset, Query[Any]]] = []
-        self._behind = False
-        for dataset, target in self._targets.items():
-            have, backlog = held_now[dataset], self._backlogs[dataset]
-            end = now if settle else self._edge(target, have, now, suspects)
-            missing = Spans.of((target.since, end)) - have
-            spans = backlog.portions(missing, now)
-            portions += [(dataset, target.query(*span)) for span in spans]
-            self._behind |= backlog.is_behind(missing - Spans.of(*spans), now)
-        lists = [query for query, asked in self._lists.items() if asked + LIST_EVERY <= now]
+        lists = [query for query, asked in self._lists.items() if query.venue == venue and asked + LIST_EVERY <= now]
+        try:
+            answered = await self.refiller.one_pass(venue, lists, settle=settle)
+        except StoreError as error:  # what was not stored is not claimed either, so it is asked for again
+            self.outlet.refused(state_of(error))
+            self.refiller.behind -= {venue}
+            return True
         self._lists |= dict.fromkeys(lists, now)
-        if not portions and not lists:
-            return not self._unfound or bool(self._targets)
-        run = await self._flood.fetch(self._flood.plan(*(query for _, query in portions), *lists))
-        answered = any(self._answered(run.frame(query)) for query in lists)
-        for dataset, query in portions:
-            frame = run.frame(query)
-            answered |= self._answered(frame)
-            self._learn(dataset, frame)
-            if dataset in suspects and not frame.failures:
-                self._witness(dataset, frame, suspects[dataset], now)
-        return answered
+        self.outlet.took()
+        return answered is not False
 
-    def _answered(self, frame: Frame[Any]) -> bool:
-        """Whether a venue said anything at all; what failed is named."""
-        unreachable = 0
-        for failure in frame.failures:
-            unreachable += isinstance(failure.error, TransportError | Unavailable)
-            self._fail(failure.error)
-        return bool(frame) or unreachable < len(frame.failures) or not frame.failures
+    @property
+    def beside(self) -> Beside:
+        """What is made of what is collected, and compared with it, once the run has begun."""
+        assert self._beside is not None
+        return self._beside
 
-    def _learn(self, dataset: Dataset, frame: Frame[Any]) -> None:
-        """The market's rate, from what came: for the width of portions, and for how long a silence is believed."""
-        self._backlogs[dataset].came(len(frame))
-        time = dataset.model.time
-        if self.stream is not None and len(frame) > 1 and time is not None:
-            self.stream.expect(dataset, (getattr(frame[-1], time) - getattr(frame[0], time)) // (len(frame) - 1))
-
-    def _held(self, store: Store) -> dict[Dataset, Spans]:
-        return {dataset: held(store.claims(dataset)) for dataset in self._targets}
-
-    def _edge(self, target: Target, have: Spans, now: int, suspects: dict[Dataset, int]) -> int:
-        """Up to where a dataset should be held by now, without asking what a fresh stream is about to bring."""
-        ask = target.ask
-        if issubclass(ask.model, Candle):
-            return interval(ask.interval).floor(now - CANDLE_GRACE)
-        if self.stream is not None and self._binding(ask).consecutive:
-            if self.stream.is_fresh(ask.dataset, now):
-                return max((end for _, end in have), default=target.since)
-            if self.stream.is_suspicious(ask.dataset, now):
-                suspects[ask.dataset] = have.bounds[1]
-        return now
-
-    def _witness(self, dataset: Dataset, frame: Frame[Any], since: int, now: int) -> None:
-        """The answer to a suspicious silence: rows that the stream did not bring make it mute, none make it quiet."""
-        if self.stream is None:
-            return
-        time = dataset.model.time or ""
-        settled = now - EDGE_GRACE
-        if any(since < getattr(row, time) < settled for row in frame):
-            self.stream.mute(dataset, now)
-        else:
-            self.stream.quiet(dataset, now)
-
-    def _binding(self, ask: Ask) -> type[Binding[Any]]:
-        connector = self._flood.venues.connector(ask.venue)
-        return self._flood.venues.registry.binding(type(connector), ask.model, ask.variant)
+    @property
+    def refiller(self) -> Refiller:
+        """What fills the holes, once the run has begun."""
+        assert self._refiller is not None
+        return self._refiller
 
     def _fail(self, error: TradeFloodError) -> None:
         text = str(error)
@@ -270,24 +265,32 @@ class Runner:
         why = f" ({reasons})" if reasons else ""
         return TransportError(f"no venue answers{why}; check the network, or see it work with: tradeflood run --replay")
 
+    @property
+    def dropped(self) -> int:
+        """How many live rows were not kept so far, because too many waited."""
+        return sum(health.dropped for health in self._health())
+
     def _health(self) -> Any:
         return self.stream.health.values() if self.stream else ()
 
     # ---------------------------------------------------------------- live
 
-    async def _live(self, store: Store) -> None:
+    async def _live(self, store: KnownStore) -> None:
         """Take rows as they come, write them with their claims, batch by batch; the rest when it is ended."""
-        asks = [target.ask for target in self._targets.values() if self._binding(target.ask).has_live()]
+        asks = [target.ask for target in self.refiller.targets.values() if target.binding.has_live()]
         if not asks:
             return
-        self.stream = stream = self._flood.stream_of(asks)
-        keeper = Keeper(self._flood.venues, store, self._fail)
+        self.stream = self.refiller.stream = stream = self._flood.stream_of(asks)
+        outlet = self.outlet
+        assert outlet is not None
+        keeper = Keeper(self._flood.venues, outlet, self._fail, store)
         writing: asyncio.Future[None] | None = None
         try:
             await stream.begin()
             while True:
-                await self._clock.sleep(BATCH_AGE)
-                writing = asyncio.ensure_future(asyncio.to_thread(keeper.write, stream.take()))
+                await (stream.gather(BATCH_AGE) if outlet.takes else self._clock.sleep(BATCH_AGE))
+                rows, proofs = (stream.take(), stream.proofs()) if outlet.takes else ([], [])
+                writing = asyncio.ensure_future(asyncio.to_thread(keeper.write, rows, proofs))
                 await asyncio.shield(writing)
                 if stream.failed is not None:
                     raise stream.failed
@@ -295,7 +298,7 @@ class Runner:
             if writing is not None:
                 await asyncio.wait([writing])  # one batch after the other, also at the end
             await stream.close()
-            await asyncio.to_thread(keeper.close, stream.take())
+            await asyncio.to_thread(keeper.close, stream.take(), stream.proofs())
 
     # ---------------------------------------------------------------- the report
 
@@ -306,9 +309,16 @@ class Runner:
                 tuple(stretches(store.claims(summary.dataset))),
             )
             for summary in store.summary()
-            if summary.dataset in self._targets
+            if summary.dataset in self.refiller.targets or summary.dataset in self.beside.made
         ]  # fmt: skip
-        return Report(collected, list(self._failures), began, self._clock.now())
+        self._flood.observe("run.report", datasets=len(collected))
+        assert self.outlet is not None
+        spilled, lost = self.outlet.spilled, self.outlet.lost
+        findings = self.beside.reports()
+        failures, dropped = list(self._failures), self.dropped
+        if dropped:
+            failures.append(f"{dropped} live rows were dropped, because too many waited; holes are asked for again")
+        return Report(collected, failures, began, self._clock.now(), spilled, lost, dropped, findings)
 
 
 def _wants(flood: Flood) -> Iterator[tuple[Query[Any], str | None]]:

@@ -1,0 +1,462 @@
+"""Refill: what coverage lacks is asked for again and again, in the order in which it perishes.
+
+A pass looks at every dataset that is collected: its holes, its right edge where nothing else tells of it, and what is
+held on weak evidence only, which is looked at once more when its neighbours are known. What no source has any more is
+claimed as lost, what is still to be asked for as pending, so that coverage says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+from attrs import define, field, frozen
+
+from tradeflood.coverage import Claim, Dataset, Frame, State
+from tradeflood.coverage.evidence import PAST_HORIZON
+from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UnknownMarket
+from tradeflood.live.freshness import GAPS
+from tradeflood.models import Candle, interval
+from tradeflood.models.time import DAY, HOUR, MINUTE, MS, SECOND, iso
+from tradeflood.planner import Query, Run
+from tradeflood.runner.backlog import WIDEST, Backlog
+from tradeflood.runner.deadlines import (
+    CADENCE,
+    NEVER,
+    RESERVE,
+    ROWS_PER_WEIGHT,
+    Cost,
+    Hole,
+    cadence_of,
+    deadline_of,
+    gap_of,
+    horizon_of,
+    in_order,
+)
+from tradeflood.runner.flood import Flood, Refill
+from tradeflood.runner.stream import Stream
+from tradeflood.runner.sweep import Sweeper
+from tradeflood.spans import EMPTY, Span, Spans
+from tradeflood.store.known import KnownStore
+from tradeflood.turns import Ask, Binding
+
+EDGE_GRACE = 2 * SECOND  # what a stream may still be bringing when a witness is asked
+CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
+LOOK_AGAIN_AFTER = 15 * SECOND  # how old weak evidence is before the venue is asked once more
+LOOKS = 4  # weak stretches of a dataset that one pass looks at
+WITHIN = 20 * SECOND  # how long the requests of one pass should take at most
+EVER = Spans.of((0, 1 << 63))
+REST, LONGEST_REST = (
+    10 * SECOND,
+    10 * MINUTE,
+)  # how long a market that the venue does not know is left alone, twice as long each time
+LEAST_WITHIN = 5 * SECOND  # the same, where something else may perish within moments
+
+
+@define(eq=False)
+class Target:
+    """One dataset that is collected, since when, and what was learnt of it."""
+
+    ask: Ask
+    since: int
+    binding: type[Binding[Any]]
+    cost: Cost = field(factory=Cost)
+    settle: int = 0
+    began: int = 0
+    """When collecting began: what lies before is history."""
+    backlog: Backlog = field(init=False)
+    gap: int | None = None
+    """The mean distance of two rows when the market is busy, in ns."""
+    asked_at: int = 0
+    newest: int = 0
+    """The time of the newest row that an answer showed."""
+    looked: Spans = EMPTY
+    """The weak stretches that were looked at again; in vain, where they are weak still."""
+    again_at: int = 0
+    again_in: int = MINUTE
+    rests_for: int = 0
+    rests_until: int = 0
+    """Until when it is not asked for, because the venue does not know its market."""
+
+    def __attrs_post_init__(self) -> None:
+        self.backlog = Backlog(WIDEST if issubclass(self.ask.model, Candle) else HOUR)
+
+    @property
+    def horizon(self) -> int | None:
+        """For how long a moment can be asked for, in ns."""
+        return horizon_of(self.binding.horizon, self.binding.horizon_rows, self.gap)
+
+    @property
+    def cadence(self) -> int:
+        """How often its right edge is asked for at least, in ns."""
+        return cadence_of(self.binding.horizon_rows, self.gap, self.settle)
+
+    def query(self, start: int, end: int) -> Query[Any]:
+        """The question for a part of it."""
+        ask = self.ask
+        variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
+        return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)
+
+    def learn(self, frame: Frame[Any]) -> int | None:
+        """The mean distance of the rows of an answer, which tells how busy the market is; None where they are too few."""
+        time = self.ask.model.time
+        if not frame or time is None:
+            return None
+        times = [getattr(row, time) for row in frame]
+        self.newest = max(self.newest, times[-1])
+        if (busy := gap_of(times)) is not None:  # busy times are believed at once
+            self.gap = busy if self.gap is None else min(busy, self.gap + self.gap // 8)
+        return busy
+
+    def rest(self, frame: Frame[Any], now: int) -> None:
+        """Leave it alone for a while where an answer says that there is no such market: it is not there, or not any more."""
+        unknown = any(isinstance(failure.error, UnknownMarket) for failure in frame.failures)
+        self.rests_for = min(2 * self.rests_for or REST, LONGEST_REST) if unknown else 0
+        self.rests_until = now + self.rests_for
+
+    def bridges(self, holes: Spans) -> Spans:
+        """What lies between holes so near to each other that one answer brings them all: cheaper asked for with them."""
+        if issubclass(self.ask.model, Candle):
+            return EMPTY  # windows of candles are cut over several holes anyway
+        near = ROWS_PER_WEIGHT * (self.gap or MS)
+        return Spans.of(*((one[1], other[0]) for one, other in pairwise(holes) if other[0] - one[1] < near))
+
+    def looked_by(self, now: int) -> Spans:
+        """What is not to be looked at once more for now: what stays weak is left alone twice as long each time."""
+        if now >= self.again_at:
+            self.looked, self.again_at = EMPTY, now + self.again_in
+            self.again_in = min(2 * self.again_in, DAY)
+        return self.looked
+
+    def around(self, weak: Spans, now: int) -> list[Span]:
+        """Some stretches with the rows on both sides, near ones together.
+
+        What lies between two rows is believed when one answer has both.
+        """
+        if issubclass(self.ask.model, Candle):
+            grid = interval(self.ask.interval)
+            wide = Spans.of(*((grid.floor(start - 1), grid.next(grid.ceil(end))) for start, end in weak))
+        else:
+            beside = min(MINUTE, max(SECOND, GAPS * (self.gap or 0)))
+            wide = Spans.of(*((start - beside, min(end + beside, now)) for start, end in weak))
+        together = wide | self.bridges(wide)
+        return [(start, min(end, start + self.backlog.wide)) for start, end in together[:LOOKS]]
+
+    def hole(self, span: Span, now: int) -> Hole:
+        """A part of it that is to be asked for; where only the newest rows can be, and nobody knows their rate, soon."""
+        last, horizon = self.binding.horizon_rows, self.horizon
+        start = span[0] if horizon is None else max(span[0], min(now - horizon, span[1]))
+        rows = max(1, (span[1] - start) // self.gap) if self.gap else 1
+        deadline = NEVER if last is None else now + CADENCE
+        if horizon is not None:
+            deadline = deadline_of(span, horizon, now)
+        if last is not None:
+            return Hole(self.ask.dataset, span, deadline, min(rows, last), self.cost.of(0), lasts=True)
+        return Hole(self.ask.dataset, span, deadline, rows, self.cost.of(rows))
+
+
+@frozen
+class Plan:
+    """What a pass asks for: holes in their order, and who is silent since when.
+
+    Of what is `doubted` all is asked for, though it is held; `looks` is what of it is weak, and looked at once more.
+    """
+
+    holes: Sequence[Hole]
+    doubted: dict[Dataset, Spans]
+    looks: dict[Dataset, Spans]
+    suspects: dict[Dataset, int]
+    behind: bool
+
+
+class Refiller:
+    """Passes over the holes of some datasets. `blame` hears of what fails."""
+
+    def __init__(self, flood: Flood, store: KnownStore, blame: Callable[[TradeFloodError], None]) -> None:
+        self._flood, self._store, self._blame = flood, store, blame
+        self.targets: dict[Dataset, Target] = {}
+        self.stream: Stream[Any] | None = None
+        self.behind: set[str] = set()
+        """The venues of which more than what is recent is still to be asked for."""
+        self.rests: Callable[[Dataset, int], Spans] = lambda _dataset, _now: EMPTY
+        """What of a dataset is not asked for at a moment, because that was in vain."""
+        self._sweeper = Sweeper(flood)
+        self._costs: dict[type[Binding[Any]], Cost] = {}
+        flood.network.limiter.reserve = RESERVE
+
+    def add(self, ask: Ask, since: int) -> None:
+        """Collect a dataset from a moment on."""
+        connector = self._flood.venues.connector(ask.venue)
+        binding = self._flood.venues.registry.binding(type(connector), ask.model, ask.variant)
+        if issubclass(ask.model, Candle):
+            since = interval(ask.interval).ceil(since)
+        cost = self._costs.setdefault(binding, Cost())
+        target = self.targets.setdefault(
+            ask.dataset, Target(ask, since, binding, cost, connector.rest.settle, self._flood.clock.now())
+        )
+        target.since = min(target.since, since)
+
+    @property
+    def venues(self) -> list[str]:
+        """The venues that are collected from, each once."""
+        return list(dict.fromkeys(dataset.venue for dataset in self.targets))
+
+    async def one_pass(self, venue: str, lists: Sequence[Query[Any]] = (), *, settle: bool = False) -> bool | None:
+        """Ask a venue for what is lacking, and for some lists; whether it answered, None where there was nothing to ask.
+
+        `settle` asks every right edge.
+        """
+        observe, now = self._flood.observe, self._flood.clock.now()
+        observe("pass.begun", of=venue)
+        asking = asyncio.create_task(self._ask_lists(lists)) if lists else None
+        try:
+            await self._testify(venue, now)
+            plan = await asyncio.to_thread(self._plan, venue, now, settle=settle)
+            self.behind = self.behind | {venue} if plan.behind else self.behind - {venue}
+            observe("pass.planned", of=venue, portions=len(plan.holes), lists=len(lists))
+            answered = await self._fill(venue, plan, now) if plan.holes else None
+            if asking is not None:
+                answered = await asking or bool(answered)
+        finally:
+            if asking is not None:
+                asking.cancel()
+        if answered is not None:
+            observe("pass.ended", of=venue, answered=answered)
+        return answered
+
+    async def _fill(self, venue: str, plan: Plan, now: int) -> bool:
+        """Ask for holes, as long as nothing new is found that perishes earlier; whether the venue said anything."""
+        queries = [(hole, self.targets[hole.dataset].query(*hole.span)) for hole in plan.holes]
+        for hole in plan.holes:
+            self.targets[hole.dataset].asked_at = now
+        horizons = {dataset: horizon for dataset, target in self._of(venue) if (horizon := target.horizon)}
+        cut = asyncio.timeout(None)
+        watching = asyncio.create_task(self._watch(venue, await asyncio.to_thread(self._soonest, venue, now), cut))
+        try:
+            made = self._flood.plan(*(query for _, query in queries))
+            run = await self._flood.fetch(made, refill=Refill(horizons, plan.doubted, cut))
+        finally:
+            watching.cancel()
+        answered = False
+        for hole, query in queries:
+            whole = run.works[hole.dataset].frame(EVER) if hole.dataset in run.works else run.frame(query)
+            answered |= self._learn(hole, run.frame(query), whole, plan, now)
+        if not cut.expired():
+            self._cost(run)
+        await asyncio.to_thread(self._after, venue)
+        return answered
+
+    async def _watch(self, venue: str, deadline: int, cut: asyncio.Timeout) -> None:
+        """Cut off what is being asked for once something is found that perishes before all that was known of."""
+        while True:
+            await self._flood.clock.sleep(LEAST_WITHIN)
+            if await asyncio.to_thread(self._soonest, venue, self._flood.clock.now()) < deadline:
+                with suppress(RuntimeError):  # it is over already
+                    cut.reschedule(asyncio.get_running_loop().time())
+                return
+
+    async def _ask_lists(self, lists: Sequence[Query[Any]]) -> bool:
+        """Ask for lists, from what refills leave of the budget; whether anything answered."""
+        run = await self._flood.fetch(self._flood.plan(*lists))
+        told = [self._answered(run.frame(query)) for query in lists]
+        return any(told)
+
+    def _cost(self, run: Run) -> None:
+        """Learn what answers cost."""
+        for dataset, work in run.works.items():
+            if (target := self.targets.get(dataset)) is not None:
+                target.cost.spent(work.weight, len(work.models))
+
+    # ---------------------------------------------------------------- what lists say of streams
+
+    async def _testify(self, venue: str, now: int) -> None:
+        """Ask the venue's lists which of the silent streams are quiet, and which markets are dead."""
+        stream = self.stream
+        streamed = [] if stream is None else [part for part in self._of(venue) if stream.is_listened(part[0])]
+        if stream is None or not streamed:
+            return
+        last: dict[str, int] = {}
+        silent: dict[Dataset, int] = {}
+        for dataset, target in streamed:
+            seen = max(target.since, target.newest, stream.reached(dataset))
+            last[dataset.market] = max(seen, last.get(dataset.market, 0))
+            if not issubclass(dataset.model, Candle) and stream.is_suspicious(dataset, now):
+                silent[dataset] = self._known_until(dataset)
+        await self._sweeper.look(stream, venue, [target.ask for _, target in streamed], last, now)
+        silent = {dataset: since for dataset, since in silent.items() if not self._sweeper.is_dead(dataset)}
+        await self._sweeper.silent(stream, venue, silent, now)
+
+    def _known_until(self, dataset: Dataset) -> int:
+        """Up to where a dataset is known, by answers or by its stream: a silence since then is what is asked about."""
+        reached = 0 if self.stream is None else self.stream.reached(dataset)
+        return max(self._store.settled(dataset).bounds[1], reached)
+
+    # ---------------------------------------------------------------- what to ask for
+
+    def _of(self, venue: str) -> list[tuple[Dataset, Target]]:
+        return [(dataset, target) for dataset, target in list(self.targets.items()) if dataset.venue == venue]
+
+    def _plan(self, venue: str, now: int, *, settle: bool) -> Plan:
+        holes: list[Hole] = []
+        doubted: dict[Dataset, Spans] = {}
+        suspects: dict[Dataset, int] = {}
+        looks: dict[Dataset, Spans] = {}
+        lost: list[Claim] = []
+        behind = False
+        for dataset, target in self._of(venue):
+            self._store.compact(dataset)
+            settled = self._store.settled(dataset)
+            end = self._edge(target, settled, now, suspects, settle=settle)
+            missing = Spans.of((target.since, end)) - settled - self.rests(dataset, now)
+            gone, why = _gone(target, missing, settled, now)
+            lost += [Claim(dataset, *span, State.LOST, None, why, as_of=now) for span in gone]
+            missing -= gone
+            if not target.binding.has_history() or now < target.rests_until:
+                continue
+            portions = target.backlog.portions(missing, now)
+            if missing and target.binding.horizon_rows is not None:
+                portions = [missing.bounds]  # one answer tells of all that it reaches, and what is lost
+            holes += [target.hole(span, now) for span in portions]
+            if bridges := target.bridges(missing & Spans.of(*portions)):
+                doubted[dataset] = bridges
+            behind |= target.backlog.is_behind(missing - Spans.of(*portions), now)
+            looks[dataset] = self._weak(target, settled, now)
+            for weak in target.around(looks[dataset], now):
+                holes.append(target.hole(weak, now))
+                doubted[dataset] = doubted.get(dataset, EMPTY) | Spans.of(weak)
+        if lost:
+            self._store.write({}, lost)
+        ordered = in_order(holes, now, self._pace(venue), self._within(venue), self._at_once(venue))
+        return Plan(ordered, doubted, looks, suspects, behind or len(ordered) < len(holes))
+
+    def _pace(self, venue: str) -> float:
+        """The weight per ns that a venue allows."""
+        budget = self._flood.venues.connector(venue).rest.budget
+        return budget.limit / budget.per
+
+    def _at_once(self, venue: str) -> int:
+        """The weight that a venue allows now."""
+        return self._flood.network.limiter.left(venue, self._flood.venues.connector(venue).rest.budget)
+
+    def _within(self, venue: str) -> int:
+        """How long a pass may take: a part of the time in which something else may perish."""
+        soonest = min((target.horizon or NEVER for _, target in self._of(venue)), default=NEVER)
+        return max(LEAST_WITHIN, min(WITHIN, soonest // 4))
+
+    def _soonest(self, venue: str, now: int) -> int:
+        """When the first of what is missing perishes."""
+        soonest = NEVER
+        for dataset, target in self._of(venue):
+            settled = self._store.settled(dataset)
+            missing = (
+                Spans.of((target.since, self._edge(target, settled, now, {}))) - settled - self.rests(dataset, now)
+            )
+            missing -= _gone(target, missing, settled, now)[0]
+            if missing and target.binding.has_history() and now >= target.rests_until:
+                soonest = min(soonest, *(target.hole(span, now).deadline for span in missing))
+        return soonest
+
+    def _edge(
+        self, target: Target, settled: Spans, now: int, suspects: dict[Dataset, int], *, settle: bool = False
+    ) -> int:
+        """Up to where a dataset should be held by now, without asking what a stream is about to bring."""
+        dataset, stream = target.ask.dataset, self.stream
+        reached = max(settled.bounds[1], target.since)
+        if self._sweeper.is_dead(dataset):
+            return reached
+        if settle:
+            return now
+        if issubclass(dataset.model, Candle):
+            return interval(target.ask.interval).floor(now - CANDLE_GRACE)
+        if stream is not None and stream.is_suspicious(dataset, now):
+            suspects[dataset] = self._known_until(dataset)
+            return now
+        if stream is not None and target.binding.numbering.is_linked and not stream.is_polled(dataset):
+            return reached if stream.is_fresh(dataset, now) else now
+        if stream is not None and stream.polls(dataset) and now < reached + target.cadence + target.settle:
+            return reached  # its own answers prove as much
+        return reached if now < target.asked_at + target.cadence else now
+
+    def _weak(self, target: Target, settled: Spans, now: int) -> Spans:
+        """What is held on an unbracketed answer, and has a neighbour that is known better by now: asked once more."""
+        dataset = target.ask.dataset
+        solid = self._store.solid(dataset)
+        if target.binding.horizon_rows is not None:  # one answer tells of all that it reaches
+            if now < target.asked_at + target.cadence:
+                return EMPTY
+            return (settled - solid) & Spans.of((max(target.since, now - (target.horizon or now)), now))
+        weak = (settled - solid) & Spans.of((max(target.since, now - (target.horizon or now)), solid.bounds[1]))
+        return Spans(span for span in weak - target.looked_by(now) if span[1] <= now - LOOK_AGAIN_AFTER)
+
+    # ---------------------------------------------------------------- what the answers say
+
+    def _learn(self, hole: Hole, frame: Frame[Any], whole: Frame[Any], plan: Plan, now: int) -> bool:
+        """Take in an answer: the market's rate, and what it says of a silence; whether the venue said anything at all.
+
+        Of the `whole` answer, where it was the newest rows, only a part may have been asked for.
+        """
+        dataset, target = hole.dataset, self.targets[hole.dataset]
+        answered = self._answered(frame)
+        target.rest(frame, now)
+        span = Spans.of(hole.span)
+        gap = target.learn(whole if target.binding.horizon_rows is not None else frame)
+        if self.stream is not None and gap is not None:
+            self.stream.expect(dataset, gap)
+        if looked := plan.looks.get(dataset, EMPTY) & span:
+            target.looked |= EMPTY if frame.failures else looked
+        if plan.doubted.get(dataset, EMPTY).covers(span):
+            return answered  # nothing but a look at what is held
+        target.backlog.came(len(frame))
+        if dataset in plan.suspects and not frame.failures:
+            self._witness(dataset, frame, plan.suspects[dataset], now)
+        return answered
+
+    def _answered(self, frame: Frame[Any]) -> bool:
+        """Whether a venue said anything at all; what failed is named."""
+        unreachable = 0
+        for failure in frame.failures:
+            unreachable += isinstance(failure.error, TransportError | Unavailable)
+            self._blame(failure.error)
+        return bool(frame) or unreachable < len(frame.failures) or not frame.failures
+
+    def _witness(self, dataset: Dataset, frame: Frame[Any], since: int, now: int) -> None:
+        """The answer to a suspicious silence: rows that the stream did not bring make it mute, none make it quiet."""
+        if self.stream is None:
+            return
+        time = dataset.model.time or ""
+        settled = now - EDGE_GRACE
+        if any(since < getattr(row, time) < settled for row in frame):
+            self.stream.mute(dataset, now)
+        else:
+            self.stream.quiet(dataset, now)
+
+    def _after(self, venue: str) -> None:
+        """Say which holes are left, and keep the claims few."""
+        pending = [claim for _, target in self._of(venue) for claim in self._pending(target)]
+        if pending:
+            self._store.write({}, pending)
+        for dataset, _ in self._of(venue):
+            self._store.compact(dataset)
+
+    def _pending(self, target: Target) -> Iterator[Claim]:
+        """The holes that are left and of which nothing says so yet."""
+        dataset, now = target.ask.dataset, self._flood.clock.now()
+        settled = self._store.settled(dataset)
+        holes = Spans.of((target.since, max(settled.bounds[1], target.began))) - settled
+        if not holes:
+            return
+        said = (claim for claim in self._store.claims(dataset) if claim.state in {State.PENDING, State.DISPUTED})
+        for start, end in holes - Spans.of(*((claim.start, claim.end) for claim in said)):
+            yield Claim(dataset, start, end, State.PENDING, None, "a hole that is still to be filled", as_of=now)
+
+
+def _gone(target: Target, missing: Spans, settled: Spans, now: int) -> tuple[Spans, str]:
+    """What of the missing nobody can be asked for any more, and why."""
+    if not target.binding.has_history():
+        return missing & Spans.of((target.since, settled.bounds[1])), "no source has what a feed did not bring"
+    if target.binding.horizon is None:
+        return EMPTY, ""
+    return missing - Spans.of((now - target.binding.horizon, NEVER)), PAST_HORIZON
