@@ -11,10 +11,10 @@ ARGS   ?=
 .DELETE_ON_ERROR:
 # One environment, installed into step by step: never two installations at once.
 .NOTPARALLEL:
-.PHONY: help run test check bench chaos services examples plugins docs format clean
+.PHONY: help run test check bench completeness chaos services examples plugins docs format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # --- what to do -------------------------------------------------------------------------------------------------------
 
@@ -30,8 +30,11 @@ check: $(VENV)/.check ## run ruff, mypy and the check of the generated pages
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
 
-bench: $(VENV)/.bench ## measure planning and reading speed on this machine
+bench: $(VENV)/.bench ## measure planning, reading, durable rows, memory and latency on this machine (three minutes)
 	$(BIN)/python bench $(ARGS)
+
+completeness: $(VENV)/.bench ## play the same misbehaving venue to cryptofeed, ccxt.pro and TradeFlood (two and a half minutes)
+	$(BIN)/python bench/completeness.py $(ARGS)
 
 chaos: $(VENV)/.test ## hold runs against misbehaving venues to the truth: ten seeds unless TRADEFLOOD_CHAOS_SEEDS says so
 	TRADEFLOOD_CHAOS_SEEDS=$${TRADEFLOOD_CHAOS_SEEDS:-10} $(BIN)/python -m pytest -s -m chaos $(ARGS)
