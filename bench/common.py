@@ -35,16 +35,18 @@ class Tally:
     def __init__(self, expected: int) -> None:
         self.expected = expected
         self.delivered = 0
-        self.first = self.last = 0.0
+        self.first = self.last = self.begun = self.spent = 0.0
 
     def start(self) -> None:
         self.first = self.last = time.perf_counter()
+        self.begun = time.process_time()
 
     def stop(self) -> None:
         self.last = time.perf_counter()
+        self.spent = time.process_time() - self.begun
 
     def result(self, note: str = "") -> dict[str, object]:
-        return {"delivered": self.delivered, "seconds": self.last - self.first, "note": note}
+        return {"delivered": self.delivered, "seconds": self.last - self.first, "cpu": self.spent, "note": note}
 
 
 def contest(contestants: dict[str, Callable[[int, int], dict[str, object]]]) -> None:

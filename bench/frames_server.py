@@ -5,7 +5,9 @@
 Everything is built before the first client comes, so while a contestant is measured this process only copies bytes
 into a socket. One port serves the WebSocket and the few REST calls that clients make before they subscribe.
 
-GET /bench?frames=N sets how many frames the connections opened from then on are sent, in whole thousands.
+GET /bench?frames=N sets how many frames the connections opened from then on are sent, in whole thousands, over and over
+where that is more than were built. GET /bench?pace=R lets them be sent R frames a second, made as they are sent: the
+first raw id of each is then the moment of it, in ns of the machine's monotonic clock.
 """
 
 import argparse
@@ -113,20 +115,22 @@ class Desk:
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
+        self.pace = 0
         self.built: dict[bool, list[bytes]] = {True: chunks_of(frames, wrapped=True)}
 
     def chunks(self, *, wrapped: bool) -> list[bytes]:
         """The frames to send; the unwrapped form is built when /bench first says that it is wanted."""
         if wrapped not in self.built:
             self.built[wrapped] = chunks_of(len(self.built[not wrapped]) * CHUNK, wrapped=wrapped)
-        return self.built[wrapped][: -(-self.frames // CHUNK)]
+        return list(itertools.islice(itertools.cycle(self.built[wrapped]), -(-self.frames // CHUNK)))
 
     def rest(self, target: str) -> tuple[int, bytes]:
         """Status and body for a plain request."""
         url = urllib.parse.urlsplit(target)
         if url.path == "/bench":
             query = urllib.parse.parse_qs(url.query)
-            self.frames = int(query["frames"][0])
+            self.pace = int(query.get("pace", ["0"])[0])
+            self.frames = int(query.get("frames", [self.frames])[0])
             sent = len(self.chunks(wrapped=query.get("form") != ["raw"])) * CHUNK
             return 200, json.dumps({"frames": sent}).encode()
         if url.path == "/api/v3/exchangeInfo":
@@ -203,9 +207,29 @@ class Talk:
                     self.writer.write_eof()
 
     async def pour(self) -> None:
+        if self.desk.pace:
+            await self.drip(self.desk.pace)
+            return
         for chunk in self.desk.chunks(wrapped=self.wrapped):
             self.writer.write(chunk)
             await self.writer.drain()
+
+    async def drip(self, pace: int) -> None:
+        """Frames at a steady pace, a few each millisecond, until nobody listens."""
+        began, sent = time.perf_counter(), 0
+        first = int(time.time() * 1e3)
+        while True:
+            for number in range(sent, int((time.perf_counter() - began) * pace)):
+                symbol = common.SYMBOLS[number % len(common.SYMBOLS)]
+                moment = time.perf_counter_ns()
+                self.writer.write(framed(
+                    f'{{"stream":"{symbol.lower()}@aggTrade","data":{{"e":"aggTrade","E":{first},"s":"{symbol}",'
+                    f'"a":{3_000_000_000 + number // len(common.SYMBOLS)},"p":"{STARTS[symbol] / 100:.8f}","q":"0.{number % 977:06}00",'
+                    f'"f":{moment},"l":{moment},"T":{first + number * 1000 // pace},"m":true,"M":true}}}}'.encode()
+                ))  # fmt: skip
+                sent = number + 1
+            await self.writer.drain()
+            await asyncio.sleep(0.001)
 
 
 async def serve(frames: int, port: int) -> None:

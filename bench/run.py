@@ -1,6 +1,6 @@
 """One table: how many trades a second each contestant delivers, beside the floors, in one run on this machine.
 
-    python bench/run.py [--frames 300000] [--rounds 3] [--only cryptofeed,floor]
+    python bench/run.py [--frames 300000] [--rounds 3] [--only cryptofeed,floor] [--profile]
 
 A server in its own process (and on its own core, where there are two) sends the frames as fast as they are read. Each
 contestant runs alone, in a fresh process, once per round; the rounds are interleaved, so that a busy moment of the
@@ -30,6 +30,8 @@ CONTESTANTS = {  # name: (script, what it does)
     SLOW: ("peers.py", "watch_trades_for_symbols"),
     "tradeflood+websockets": ("ours.py", "Trade objects"),
     "tradeflood+picows": ("ours.py", "Trade objects"),
+    "one by one": ("ours.py", "Trade objects, one by one, websockets"),
+    "durable": ("ours.py", "into chdb, websockets"),
 }
 FEWER = {SLOW: 100_000}  # so slow that it would take most of the time of the bench
 ENOUGH = 100_000  # frames from which on a rate means something
@@ -76,6 +78,20 @@ def measured(name: str, server: Server, frames: int) -> dict[str, object]:
     return {"sent": sent} | json.loads(done.stdout.splitlines()[-1])
 
 
+def profiled(server: Server, frames: int) -> str:
+    """Where the time of our own goes."""
+    server.sends(frames, raw=False)
+    command = [
+        sys.executable,
+        str(HERE / "ours.py"),
+        "tradeflood+websockets",
+        str(server.port),
+        str(frames),
+        "--profile",
+    ]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=4 * LIMIT, check=True).stdout
+
+
 def table(results: dict[str, list[dict[str, object]]], rounds: int) -> str:
     """The results as text, medians over the rounds."""
     rates = {
@@ -83,7 +99,7 @@ def table(results: dict[str, list[dict[str, object]]], rounds: int) -> str:
         for name, rows in results.items()
     }
     middle = {name: statistics.median(some) for name, some in rates.items() if some}
-    head = f"{'':24}{'per second':>12}{'lowest–highest':>22}{'× floor':>9}{'× cryptofeed':>14}{'× ccxt':>8}{'delivered / sent':>20}"
+    head = f"{'':24}{'per second':>12}{'lowest–highest':>22}{'× floor':>9}{'× cryptofeed':>14}{'× ccxt':>8}{'µs CPU':>9}{'delivered / sent':>20}"
     lines = [head]
     for name, rows in results.items():
         if name not in middle:
@@ -96,15 +112,19 @@ def table(results: dict[str, list[dict[str, object]]], rounds: int) -> str:
         floor = f"{middle[name] / middle[FLOOR]:.3f}" if FLOOR in middle else "–"
         peer = f"{middle[name] / middle[PEER]:.2f}" if PEER in middle else "–"
         slow = f"{middle[name] / middle[SLOW]:.0f}" if SLOW in middle else "–"
+        spent = statistics.median(1e6 * row["cpu"] / row["delivered"] for row in rows if row.get("seconds"))
         share = f"{last['delivered']:,} / {last['sent']:,}"
         note = f" ({last['note']})" if last.get("note") else ""
         what = CONTESTANTS[name][1] + note
-        lines.append(f"{name:24}{middle[name]:>12,.0f}{spread:>22}{floor:>9}{peer:>14}{slow:>8}{share:>20}   {what}")
+        lines.append(
+            f"{name:24}{middle[name]:>12,.0f}{spread:>22}{floor:>9}{peer:>14}{slow:>8}{spent:>9.2f}{share:>20}   {what}"
+        )
     done = {name: len(some) for name, some in rates.items() if some}
     short = [f"{name} {count}" for name, count in done.items() if count < rounds]
     lines.append("")
     fewer = f" (fewer: {', '.join(short)})" if short else ""
     lines.append(f"Median of {rounds} interleaved rounds{fewer}; each contestant alone in a fresh process.")
+    lines.append("µs CPU is what a delivered one took of the processor: where others work on it too, compare that.")
     lines.append("Delivered / sent is that of the worst round. The clock runs from the first delivery to the last.")
     for name, few in FEWER.items():
         if name in middle:
@@ -126,11 +146,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300_000, help="sent to each contestant (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--only", type=chosen, default=list(CONTESTANTS), help="some of: " + ", ".join(CONTESTANTS))
+    parser.add_argument("--profile", action="store_true", help="print only where the time of TradeFlood goes")
     arguments = parser.parse_args()
     if arguments.frames < 1 or arguments.rounds < 1:
         parser.error("--frames and --rounds start at 1")
     if importlib.util.find_spec("websockets") is None:
         raise SystemExit("The bench needs websockets: install tradeflood first.")
+    if arguments.profile:
+        with Server(arguments.frames) as server:
+            print(profiled(server, arguments.frames))
+        return
     begin = time.monotonic()
     results: dict[str, list[dict[str, object]]] = {name: [] for name in arguments.only}
     out = set()  # who cannot take part is asked once
