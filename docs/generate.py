@@ -171,8 +171,13 @@ def venue(name: str) -> str:
     facts = [("REST", f"`{rest.url}`"), ("budget", spent(rest.budget)), ("settles after", duration(rest.settle))]
     if feed:
         facts += [("feed", f"`{feed.url}`"), ("streams per connection", str(feed.streams))]
-        facts += [("messages", f"{feed.messages[0]} per {per(feed.messages[1])}")]
-        facts += [("connection attempts", f"{feed.attempts[0]} per {per(feed.attempts[1])}")]
+        facts += [("messages", often(feed.messages)), ("connection attempts", often(feed.attempts))]
+        if feed.subscriptions:
+            facts += [("subscription messages per connection", often(feed.subscriptions))]
+        if feed.connections:
+            facts += [("connections at once", f"{feed.connections} per address")]
+        if feed.others:
+            facts += [("further addresses", ", ".join(f"`{url}`" for url in feed.others))]
         facts += [("a connection lives", duration(feed.lifetime) if feed.lifetime else "as long as it may")]
     turns: dict[str, Any] = {}
     for base in reversed(connector.__mro__):
@@ -187,6 +192,11 @@ def venue(name: str) -> str:
         for word, spec in turns.items()
     ]
     return table(("declared", ""), facts) + "\n" + table(("turn", "in pages of", "costs", "gives"), rows)
+
+
+def often(windows: Any) -> str:
+    """So many per window, of every window."""
+    return ", ".join(f"{most} per {per(span)}" for most, span in windows)
 
 
 def spent(budget: Any) -> str:
@@ -251,6 +261,22 @@ def hooks(_: str) -> str:
     return "\n".join(parts)
 
 
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def faults(_: str) -> str:
+    """Every fault that the replay can play: what it hits, its argument and how often, unless told otherwise."""
+    found = module("tradeflood.replay.faults")
+    rows = []
+    for name, sort in found.SORTS.items():
+        often = (
+            f"%{sort.percent}" if sort.percent is not None else f"#{sort.first}" if sort.first is not None else "all"
+        )
+        argument = "" if sort.argument is None else f"{sort.argument}"
+        rows.append((f"`{name}`", sort.level, argument, often if sort.level != "clock" else "once", sort.says))
+    return table(("fault", "hits", "ARG", "how many", "what it does"), rows)
+
+
 # --- the front page ---------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +285,12 @@ def exports(_: str) -> str:
     found = module("tradeflood")
     rows = [(f"`{name}`", first_line(getattr(found, name))) for name in found.__all__ if not name.startswith("_")]
     return table(("name", "is"), rows)
+
+
+def steps(_: str) -> str:
+    """Every step of a run, and what it means."""
+    found = module("tradeflood.steps").STEPS
+    return table(("step", "means"), [(f"`{name}`", means) for name, means in found.items()])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -280,6 +312,8 @@ PARTS: dict[str, Callable[[str], str]] = {
     "commands": commands,
     "errors": errors,
     "exports": exports,
+    "steps": steps,
+    "faults": faults,
     "fields": fields,
     "hooks": hooks,
     "matrix": matrix,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tradeflood.coverage.candles import candles_of
+from tradeflood.coverage.following import Follower
 from tradeflood.models import Candle, Trade, interval
 from tradeflood.spans import Spans
-from tradeflood.turns import Ask, Binding, Connector
+from tradeflood.turns import Ask, Binding, Connector, Numbering
 
 
 class CandlesFromTrades(Binding[Candle], connector=Connector, origin="trades"):
@@ -22,3 +23,12 @@ class CandlesFromTrades(Binding[Candle], connector=Connector, origin="trades"):
         held = Spans.of(*(span for dataset in trades.coverage.parts for span in trades.coverage.held(dataset)))
         candles = candles_of(trades, ask.interval)
         return [candle for candle in candles if held.covers(Spans.of((candle.open_time, grid.next(candle.open_time))))]
+
+    def live(self, venue: Connector, ask: Ask) -> Ask:
+        """The trades, which `follow` makes candles of."""
+        del venue
+        return ask.other(Trade)
+
+    def follow(self, ask: Ask, numbering: Numbering) -> Follower:
+        """Candles as their trades come, each again with every batch that changes it."""
+        return Follower(ask.interval, contiguous=numbering is Numbering.CONTIGUOUS)
