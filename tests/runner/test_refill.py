@@ -124,8 +124,8 @@ class Told:
         ]
 
 
-def collected(*wants, seconds, source=None, faults=(), change=None, history="2m", limits=None, spent=0):
-    """What a run was. `change` (runner, desk, clock) goes on beside it."""
+def collected(*wants, seconds, source=None, faults=(), change=None, history="2m", limits=None, spent=0, pause=0):
+    """What a run was. `change` (runner, desk, clock) goes on beside it; `pause` seconds after it there is another one."""
     told = Told([], {}, {}, {})
     source = source or Simulated(5)
 
@@ -173,6 +173,9 @@ def collected(*wants, seconds, source=None, faults=(), change=None, history="2m"
             if change is not None:
                 beside.append(asyncio.ensure_future(change(runner, desk, clock)))
             await runner.run(asyncio.Event(), seconds * SECOND)
+            if pause:
+                await clock.sleep(pause * SECOND)
+                await Runner(flood).run(asyncio.Event(), seconds * SECOND)
             for task in beside:
                 task.cancel()
             told.ended = clock.now()
@@ -356,6 +359,14 @@ def test_claims_stay_few_for_an_hour_and_so_do_questions(venue, most):
     assert len(compacted(told.claims[dataset])) < 20
     assert len(told.asked) <= most + 10
     assert sum(end - start for start, end in told.spans(dataset, State.HELD)) > 3_570
+
+
+def test_a_run_goes_on_where_the_one_before_it_left_off():
+    """Five minutes in which nobody ran are filled, though only ten seconds of history are wanted of the second run."""
+    told = collected(("trade", "contiguous:BTC/USDT"), seconds=60, history="10s", pause=300, faults=("withhold=0.1",))
+    (dataset,) = told.claims
+    whole(told, dataset, since=-5)
+    assert told.ended >= START + 420 * SECOND
 
 
 def test_what_a_venue_has_no_history_of_is_lost():

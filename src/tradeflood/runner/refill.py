@@ -10,152 +10,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from tradeflood.coverage import Claim, Dataset, Frame, State
 from tradeflood.coverage.evidence import PAST_HORIZON
-from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UnknownMarket
-from tradeflood.live.freshness import GAPS
+from tradeflood.errors import TradeFloodError, TransportError, Unavailable
 from tradeflood.models import Candle, interval
-from tradeflood.models.time import DAY, HOUR, MINUTE, MS, SECOND, iso
+from tradeflood.models.time import SECOND
 from tradeflood.planner import Query, Run
-from tradeflood.runner.backlog import WIDEST, Backlog
-from tradeflood.runner.deadlines import (
-    CADENCE,
-    NEVER,
-    RESERVE,
-    ROWS_PER_WEIGHT,
-    Cost,
-    Hole,
-    cadence_of,
-    deadline_of,
-    gap_of,
-    horizon_of,
-    in_order,
-)
+from tradeflood.runner.deadlines import NEVER, RESERVE, Cost, Hole, in_order
 from tradeflood.runner.flood import Flood, Refill
 from tradeflood.runner.stream import Stream
 from tradeflood.runner.sweep import Sweeper
-from tradeflood.spans import EMPTY, Span, Spans
+from tradeflood.runner.target import Target
+from tradeflood.spans import EMPTY, Spans
 from tradeflood.store.known import KnownStore
 from tradeflood.turns import Ask, Binding
 
 EDGE_GRACE = 2 * SECOND  # what a stream may still be bringing when a witness is asked
 CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
 LOOK_AGAIN_AFTER = 15 * SECOND  # how old weak evidence is before the venue is asked once more
-LOOKS = 4  # weak stretches of a dataset that one pass looks at
 WITHIN = 20 * SECOND  # how long the requests of one pass should take at most
 EVER = Spans.of((0, 1 << 63))
-REST, LONGEST_REST = (
-    10 * SECOND,
-    10 * MINUTE,
-)  # how long a market that the venue does not know is left alone, twice as long each time
 LEAST_WITHIN = 5 * SECOND  # the same, where something else may perish within moments
-
-
-@define(eq=False)
-class Target:
-    """One dataset that is collected, since when, and what was learnt of it."""
-
-    ask: Ask
-    since: int
-    binding: type[Binding[Any]]
-    cost: Cost = field(factory=Cost)
-    settle: int = 0
-    began: int = 0
-    """When collecting began: what lies before is history."""
-    backlog: Backlog = field(init=False)
-    gap: int | None = None
-    """The mean distance of two rows when the market is busy, in ns."""
-    asked_at: int = 0
-    newest: int = 0
-    """The time of the newest row that an answer showed."""
-    looked: Spans = EMPTY
-    """The weak stretches that were looked at again; in vain, where they are weak still."""
-    again_at: int = 0
-    again_in: int = MINUTE
-    rests_for: int = 0
-    rests_until: int = 0
-    """Until when it is not asked for, because the venue does not know its market."""
-
-    def __attrs_post_init__(self) -> None:
-        self.backlog = Backlog(WIDEST if issubclass(self.ask.model, Candle) else HOUR)
-
-    @property
-    def horizon(self) -> int | None:
-        """For how long a moment can be asked for, in ns."""
-        return horizon_of(self.binding.horizon, self.binding.horizon_rows, self.gap)
-
-    @property
-    def cadence(self) -> int:
-        """How often its right edge is asked for at least, in ns."""
-        return cadence_of(self.binding.horizon_rows, self.gap, self.settle)
-
-    def query(self, start: int, end: int) -> Query[Any]:
-        """The question for a part of it."""
-        ask = self.ask
-        variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
-        return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)
-
-    def learn(self, frame: Frame[Any]) -> int | None:
-        """The mean distance of the rows of an answer, which tells how busy the market is; None where they are too few."""
-        time = self.ask.model.time
-        if not frame or time is None:
-            return None
-        times = [getattr(row, time) for row in frame]
-        self.newest = max(self.newest, times[-1])
-        if (busy := gap_of(times)) is not None:  # busy times are believed at once
-            self.gap = busy if self.gap is None else min(busy, self.gap + self.gap // 8)
-        return busy
-
-    def rest(self, frame: Frame[Any], now: int) -> None:
-        """Leave it alone for a while where an answer says that there is no such market: it is not there, or not any more."""
-        unknown = any(isinstance(failure.error, UnknownMarket) for failure in frame.failures)
-        self.rests_for = min(2 * self.rests_for or REST, LONGEST_REST) if unknown else 0
-        self.rests_until = now + self.rests_for
-
-    def bridges(self, holes: Spans) -> Spans:
-        """What lies between holes so near to each other that one answer brings them all: cheaper asked for with them."""
-        if issubclass(self.ask.model, Candle):
-            return EMPTY  # windows of candles are cut over several holes anyway
-        near = ROWS_PER_WEIGHT * (self.gap or MS)
-        return Spans.of(*((one[1], other[0]) for one, other in pairwise(holes) if other[0] - one[1] < near))
-
-    def looked_by(self, now: int) -> Spans:
-        """What is not to be looked at once more for now: what stays weak is left alone twice as long each time."""
-        if now >= self.again_at:
-            self.looked, self.again_at = EMPTY, now + self.again_in
-            self.again_in = min(2 * self.again_in, DAY)
-        return self.looked
-
-    def around(self, weak: Spans, now: int) -> list[Span]:
-        """Some stretches with the rows on both sides, near ones together.
-
-        What lies between two rows is believed when one answer has both.
-        """
-        if issubclass(self.ask.model, Candle):
-            grid = interval(self.ask.interval)
-            wide = Spans.of(*((grid.floor(start - 1), grid.next(grid.ceil(end))) for start, end in weak))
-        else:
-            beside = min(MINUTE, max(SECOND, GAPS * (self.gap or 0)))
-            wide = Spans.of(*((start - beside, min(end + beside, now)) for start, end in weak))
-        together = wide | self.bridges(wide)
-        return [(start, min(end, start + self.backlog.wide)) for start, end in together[:LOOKS]]
-
-    def hole(self, span: Span, now: int) -> Hole:
-        """A part of it that is to be asked for; where only the newest rows can be, and nobody knows their rate, soon."""
-        last, horizon = self.binding.horizon_rows, self.horizon
-        start = span[0] if horizon is None else max(span[0], min(now - horizon, span[1]))
-        rows = max(1, (span[1] - start) // self.gap) if self.gap else 1
-        deadline = NEVER if last is None else now + CADENCE
-        if horizon is not None:
-            deadline = deadline_of(span, horizon, now)
-        if last is not None:
-            return Hole(self.ask.dataset, span, deadline, min(rows, last), self.cost.of(0), lasts=True)
-        return Hole(self.ask.dataset, span, deadline, rows, self.cost.of(rows))
 
 
 @frozen
@@ -351,6 +230,8 @@ class Refiller:
         soonest = NEVER
         for dataset, target in self._of(venue):
             settled = self._store.settled(dataset)
+            if not target.is_resumed:
+                target.resume(settled, self._store.claims(dataset))
             missing = (
                 Spans.of((target.since, self._edge(target, settled, now, {}))) - settled - self.rests(dataset, now)
             )
