@@ -215,7 +215,7 @@ def started_within(feed, count, until):
                 [Ask(tf.Trade, "toy", f"M{n}/USDT", f"M{n}USDT", ("raw",), EMPTY, START) for n in range(count)]
             )
             await live.begin()
-            await clock.sleep(HOUR)
+            await clock.sleep(2 * MINUTE)
             assert len(venue.attempts) == 2
             assert len(live.health["toy"].acked) == 20
             venue.talks[0].closing = clock.now()

@@ -398,7 +398,7 @@ def test_killed_in_the_middle_and_started_again(tmp_path):
         while time.monotonic() < deadline and len(list(tmp_path.glob("data/store/*/*/all_*"))) < 12:
             time.sleep(0.1)
             assert running.poll() is None, running.stderr.read().decode()
-        time.sleep(1.5)
+        time.sleep(0.8)
         running.send_signal(signal.SIGKILL)
         running.wait()
     with open_store(url) as store:
