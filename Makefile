@@ -21,8 +21,9 @@ help: ## list these targets
 run: $(VENV)/.run ## collect from a simulated market on this machine, without the network (about a minute)
 	$(BIN)/tradeflood run --replay $(ARGS)
 
+# Four at a time also on two cores: many tests wait for a server of their own.
 test: $(VENV)/.test ## run the quick part of the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not chaos and not services" $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not chaos and not services" $(ARGS)
 
 check: $(VENV)/.check ## run ruff, mypy and the check of the generated pages
 	$(BIN)/ruff check .

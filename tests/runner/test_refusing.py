@@ -148,7 +148,7 @@ def may_mount():
     return subprocess.run(words, check=False, capture_output=True, timeout=30).returncode == 0
 
 
-@pytest.mark.loopback
+@pytest.mark.chaos
 @pytest.mark.skipif(not may_mount(), reason="no disk of its own can be mounted here")
 def test_a_disk_that_is_really_full(tmp_path):
     """The store's disk is full at first; two seconds later somebody makes room."""
