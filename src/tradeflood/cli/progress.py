@@ -18,11 +18,10 @@ SHORT = 2.0
 LINE_EVERY = 5.0
 
 
-class Progress:
-    """Hears of every request that is over, and says on standard error how many are left."""
+class _Shown:
+    """A bar on a terminal, or a line now and then, once the work has taken a while."""
 
     def __init__(self) -> None:
-        self._done = 0
         self._began = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -34,29 +33,53 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def _show(self, share: float, words: str, line: str) -> None:
+        """How much is done, from 0 to 1; the words beside the bar, and the line where there is none."""
+        now = time.monotonic()
+        if now - self._began < SHORT:
+            return
+        if sys.stderr.isatty():
+            self._draw(share, words)
+        elif now - self._said >= LINE_EVERY:
+            self._said = now
+            click.echo(line, err=True)
+
+    def _draw(self, share: float, words: str) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=1.0)
+            self._bar.start()
+        self._bar.update(self._task, completed=min(1.0, share), description=words)
+
+
+class Progress(_Shown):
+    """Hears of every request that is over, and says on standard error how many are left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._done = 0
+
     def __call__(self, run: Run, node: Node) -> None:
         """One request of a run is over."""
         del node
         self._done += 1
-        now = time.monotonic()
-        if now - self._began < SHORT:
-            return
         total = self._done + run.outstanding
-        if sys.stderr.isatty():
-            self._draw(total)
-        elif now - self._said >= LINE_EVERY:
-            self._said = now
-            click.echo(f"{self._done} of {total} requests", err=True)
+        words = f"{self._done} of {total} requests"
+        self._show(self._done / total, words, words)
 
-    def _draw(self, total: int) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import Progress as Bar
 
-            self._bar = Bar(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("requests", total=total)
-            self._bar.start()
-        self._bar.update(self._task, completed=self._done, total=total)
+class Depth(_Shown):
+    """Hears how far a filling has got, and says it: the share of the range, rows, requests, and where it is."""
+
+    def __call__(self, advance: Advance) -> None:
+        """One step of a filling."""
+        words = told(advance)
+        self._show(advance.share, words, f"{advance.share:.1%}: {words}")
 
 
 class Lines:
@@ -71,45 +94,6 @@ class Lines:
         if now - self._said >= LINE_EVERY:
             self._said = now
             click.echo(text, err=True)
-
-
-class Depth:
-    """Hears how far a filling has got, and says it: the share of the range, rows, requests, and where it is."""
-
-    def __init__(self) -> None:
-        self._began = self._said = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, advance: Advance) -> None:
-        """One step of a filling."""
-        now = time.monotonic()
-        if now - self._began < SHORT:
-            return
-        if sys.stderr.isatty():
-            self._draw(advance)
-        elif now - self._said >= LINE_EVERY:
-            self._said = now
-            click.echo(f"{advance.share:.1%}: {told(advance)}", err=True)
-
-    def _draw(self, advance: Advance) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=1.0)
-            self._bar.start()
-        self._bar.update(self._task, completed=min(1.0, advance.share), description=told(advance))
 
 
 def told(advance: Advance) -> str:
