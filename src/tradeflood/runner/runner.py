@@ -94,7 +94,7 @@ class Runner:
         self._lists: dict[Query[Any], int] = {}
         self._failures: dict[str, TradeFloodError] = {}
         self._unfound: list[tuple[Query[Any], int]] = []
-        self._searched = 0
+        self._search_at, self._search_in = 0, PASS_EVERY
         self._heard = False
         self._passed: set[str] = set()
         self.outlet: Outlet | None = None
@@ -149,7 +149,8 @@ class Runner:
     async def _find(self) -> None:
         """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later."""
         todo, self._unfound = self._unfound, []
-        self._searched = self._clock.now()
+        self._search_at = self._clock.now() + self._search_in
+        self._search_in = min(2 * self._search_in, LIST_EVERY)
         for query, since in todo:
             if query.model.time is None:
                 self._lists[query] = 0
@@ -176,7 +177,7 @@ class Runner:
         stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                if self._unfound and self._searched + LIST_EVERY <= self._clock.now():
+                if self._unfound and self._search_at <= self._clock.now():
                     await self._find()
                 for venue in self._venues():
                     if venue not in loops:
