@@ -9,6 +9,7 @@ import random
 import pytest
 from attrs import evolve
 
+import tradeflood.runner.runner
 from tradeflood.coverage import Dataset, held
 from tradeflood.live import Standing
 from tradeflood.models import Trade
@@ -49,8 +50,11 @@ class Told:
         return [facts["dataset"].market for step, _, facts in self.steps if step == name]
 
 
-def collected(*faults, venue="binance", markets=BUSY, seconds=120, others=None, change=None):
-    """What a run was, with its store looked into before it is closed. `change` (desk, clock) goes on beside it."""
+def collected(*faults, venue="binance", markets=BUSY, seconds=120, others=None, change=None, earlier=0):
+    """What a run was, with its store looked into before it is closed. `change` (desk, clock) goes on beside it.
+
+    `earlier` is how long, in seconds, another run collected before it into the same store.
+    """
     told = Told()
 
     async def main():
@@ -69,6 +73,10 @@ def collected(*faults, venue="binance", markets=BUSY, seconds=120, others=None, 
         transport = FakeTransport(answers_of(desk, clock), clock)
         async with Flood(config, transport=transport, clock=clock, observe=observe) as flood:
             flood.network = evolve(flood.network, sockets=sockets_of(desk, clock))
+            if earlier:
+                await Runner(flood).run(asyncio.Event(), earlier * SECOND)
+                told.steps.clear()
+            told.began = clock.now() - START
             runner = Runner(flood)
 
             async def watch():
@@ -154,6 +162,24 @@ def test_all_mute_is_found_for_each():
     assert found["SOL/USDT"] <= 60 * SECOND + PASS + SLACK  # the longest that any silence is believed
     for market in BUSY:
         whole(told, market)
+
+
+def test_a_run_that_goes_on_finds_it_as_soon():
+    """Its own answers are of a few rows; how fast rows come, the store knows."""
+    told = collected("mute", markets=("BTC/USDT",), earlier=60, seconds=30)
+    assert told.times("stream.mute")[0] <= told.began + 10 * SECOND + PASS + SLACK
+
+
+@pytest.mark.parametrize("every", [SECOND // 2, PASS])
+def test_what_earlier_answers_brought_counts_against_a_silence(every, monkeypatch):
+    """A trade a minute: an answer brought it long before the silence is suspicious, and the next one is empty."""
+    monkeypatch.setattr(tradeflood.runner.runner, "PASS_EVERY", every)
+    told = collected("mute", markets=("DOGE/USDT",), seconds=200)
+    source = Simulated(5).at("binance")
+    first, *_ = source.trades("DOGE/USDT", "raw", now=told.ended, start=START, end=told.ended, limit=1 << 40)
+    looked = 60 * SECOND * -(-(first.venue_time - START) // (60 * SECOND))  # once a minute
+    assert told.times("stream.mute")[0] <= looked + PASS + SLACK
+    assert "quiet" not in {states["DOGE/USDT"] for states in told.states[looked // SECOND + 10 :]}
 
 
 def test_one_connection_is_opened_for_all_that_is_mute_on_it():

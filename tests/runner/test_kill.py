@@ -137,10 +137,12 @@ class Ground:
                 await asyncio.wait({talk}, timeout=after)
                 if not talk.done():
                     process.kill()
-            out, err = await asyncio.wait_for(talk, 60)
+            await asyncio.wait({talk}, timeout=seconds + 60)
+            assert talk.done(), f"a run of {seconds:.0f} s has not ended, told {told}"
         finally:
             if process.returncode is None:
                 process.kill()
+            out, err = await talk
         if process.returncode == -9:
             return None
         assert process.returncode == 0, err.decode()[-3000:]

@@ -34,6 +34,11 @@ class Freshness:
         return self._heard
 
     @property
+    def silent_since(self) -> int:
+        """Since when nothing was heard, nor believed, nor done about it: what traded later contradicts the silence."""
+        return self._since
+
+    @property
     def until(self) -> int:
         """The moment up to which the present silence is believed."""
         return self._since + self.patience

@@ -20,7 +20,7 @@ from tradeflood.errors import TradeFloodError, TransportError, Unavailable
 from tradeflood.models import Candle, interval
 from tradeflood.models.time import SECOND
 from tradeflood.planner import Query, Run
-from tradeflood.runner.deadlines import NEVER, RESERVE, Cost, Hole, in_order
+from tradeflood.runner.deadlines import NEVER, RESERVE, Cost, Hole, in_order, mean_gap
 from tradeflood.runner.flood import Flood, Refill
 from tradeflood.runner.stream import Stream
 from tradeflood.runner.sweep import Sweeper
@@ -39,7 +39,7 @@ LEAST_WITHIN = 5 * SECOND  # the same, where something else may perish within mo
 
 @frozen
 class Plan:
-    """What a pass asks for: holes in their order, and who is silent since when.
+    """What a pass asks for: holes in their order, and whose silence is to be believed or not.
 
     Of what is `doubted` all is asked for, though it is held; `looks` is what of it is weak, and looked at once more.
     """
@@ -47,7 +47,7 @@ class Plan:
     holes: Sequence[Hole]
     doubted: dict[Dataset, Spans]
     looks: dict[Dataset, Spans]
-    suspects: dict[Dataset, int]
+    suspects: set[Dataset]
     behind: bool
 
 
@@ -163,15 +163,10 @@ class Refiller:
             seen = max(target.since, target.newest, stream.reached(dataset))
             last[dataset.market] = max(seen, last.get(dataset.market, 0))
             if not issubclass(dataset.model, Candle) and stream.is_suspicious(dataset, now):
-                silent[dataset] = self._known_until(dataset)
+                silent[dataset] = stream.silent_since(dataset)
         await self._sweeper.look(stream, venue, [target.ask for _, target in streamed], last, now)
         silent = {dataset: since for dataset, since in silent.items() if not self._sweeper.is_dead(dataset)}
         await self._sweeper.silent(stream, venue, silent, now)
-
-    def _known_until(self, dataset: Dataset) -> int:
-        """Up to where a dataset is known, by answers or by its stream: a silence since then is what is asked about."""
-        reached = 0 if self.stream is None else self.stream.reached(dataset)
-        return max(self._store.settled(dataset).bounds[1], reached)
 
     # ---------------------------------------------------------------- what to ask for
 
@@ -181,13 +176,16 @@ class Refiller:
     def _plan(self, venue: str, now: int, *, settle: bool) -> Plan:
         holes: list[Hole] = []
         doubted: dict[Dataset, Spans] = {}
-        suspects: dict[Dataset, int] = {}
+        suspects: set[Dataset] = set()
         looks: dict[Dataset, Spans] = {}
         lost: list[Claim] = []
         behind = False
         for dataset, target in self._of(venue):
             self._store.compact(dataset)
             settled = self._store.settled(dataset)
+            if not target.is_resumed:
+                target.resume(settled, self._store.claims(dataset))
+                self._expect(target)
             end = self._edge(target, settled, now, suspects, settle=settle)
             missing = Spans.of((target.since, end)) - settled - self.rests(dataset, now)
             gone, why = _gone(target, missing, settled, now)
@@ -230,19 +228,15 @@ class Refiller:
         soonest = NEVER
         for dataset, target in self._of(venue):
             settled = self._store.settled(dataset)
-            if not target.is_resumed:
-                target.resume(settled, self._store.claims(dataset))
             missing = (
-                Spans.of((target.since, self._edge(target, settled, now, {}))) - settled - self.rests(dataset, now)
+                Spans.of((target.since, self._edge(target, settled, now, set()))) - settled - self.rests(dataset, now)
             )
             missing -= _gone(target, missing, settled, now)[0]
             if missing and target.binding.has_history() and now >= target.rests_until:
                 soonest = min(soonest, *(target.hole(span, now).deadline for span in missing))
         return soonest
 
-    def _edge(
-        self, target: Target, settled: Spans, now: int, suspects: dict[Dataset, int], *, settle: bool = False
-    ) -> int:
+    def _edge(self, target: Target, settled: Spans, now: int, suspects: set[Dataset], *, settle: bool = False) -> int:
         """Up to where a dataset should be held by now, without asking what a stream is about to bring."""
         dataset, stream = target.ask.dataset, self.stream
         reached = max(settled.bounds[1], target.since)
@@ -253,7 +247,7 @@ class Refiller:
         if issubclass(dataset.model, Candle):
             return interval(target.ask.interval).floor(now - CANDLE_GRACE)
         if stream is not None and stream.is_suspicious(dataset, now):
-            suspects[dataset] = self._known_until(dataset)
+            suspects.add(dataset)
             return now
         if stream is not None and target.binding.numbering.is_linked and not stream.is_polled(dataset):
             return reached if stream.is_fresh(dataset, now) else now
@@ -283,17 +277,27 @@ class Refiller:
         answered = self._answered(frame)
         target.rest(frame, now)
         span = Spans.of(hole.span)
-        gap = target.learn(whole if target.binding.horizon_rows is not None else frame)
-        if self.stream is not None and gap is not None:
-            self.stream.expect(dataset, gap)
+        if self.stream is not None:
+            target.compare(frame, self.stream.silent_since(dataset))
+        target.learn(whole if target.binding.horizon_rows is not None else frame)
+        self._expect(target)
         if looked := plan.looks.get(dataset, EMPTY) & span:
             target.looked |= EMPTY if frame.failures else looked
         if plan.doubted.get(dataset, EMPTY).covers(span):
             return answered  # nothing but a look at what is held
         target.backlog.came(len(frame))
-        if dataset in plan.suspects and not frame.failures:
-            self._witness(dataset, frame, plan.suspects[dataset], now)
+        if self.stream is not None and dataset in plan.suspects and not frame.failures:
+            self._witness(self.stream, target, hole, now)
         return answered
+
+    def _expect(self, target: Target) -> None:
+        """Tell the stream how fast the market's rows come: by the last answer with enough of them, else by what is held."""
+        if self.stream is None:
+            return
+        dataset = target.ask.dataset
+        gap = mean_gap(self._store.claims(dataset)) if target.gap is None else target.gap
+        if gap is not None:
+            self.stream.expect(dataset, gap)
 
     def _answered(self, frame: Frame[Any]) -> bool:
         """Whether a venue said anything at all; what failed is named."""
@@ -303,16 +307,16 @@ class Refiller:
             self._blame(failure.error)
         return bool(frame) or unreachable < len(frame.failures) or not frame.failures
 
-    def _witness(self, dataset: Dataset, frame: Frame[Any], since: int, now: int) -> None:
-        """The answer to a suspicious silence: rows that the stream did not bring make it mute, none make it quiet."""
-        if self.stream is None:
-            return
-        time = dataset.model.time or ""
+    def _witness(self, stream: Stream[Any], target: Target, hole: Hole, now: int) -> None:
+        """What answers say of a suspicious silence: rows that the stream did not bring make it mute, none make it quiet.
+
+        Earlier answers count too, and only one that reaches the right edge shows that there are none.
+        """
         settled = now - EDGE_GRACE
-        if any(since < getattr(row, time) < settled for row in frame):
-            self.stream.mute(dataset, now)
-        else:
-            self.stream.quiet(dataset, now)
+        if target.unheard is not None and target.unheard < settled:
+            stream.mute(target.ask.dataset, now)
+        elif hole.span[1] > settled:
+            stream.quiet(target.ask.dataset, settled)
 
     def _after(self, venue: str) -> None:
         """Say which holes are left, and keep the claims few."""

@@ -260,6 +260,15 @@ class Stream(Generic[M]):
         """The time of the newest row that came of a dataset, by the venue's clock; nought where none did."""
         return max((place.channel.reached for place in self._places.get(dataset, ())), default=0)
 
+    def silent_since(self, dataset: Dataset) -> int:
+        """Since when a dataset that is read is silent: what traded later, and did not come, was not brought."""
+        moments = (
+            max(place.channel.reached, place.channel.freshness.silent_since, line.opened_at)
+            for place in self._listening(dataset)
+            if (line := place.group.line) is not None
+        )
+        return max(moments, default=self._network.clock.now())
+
     def is_suspicious(self, dataset: Dataset, now: int) -> bool:
         """Whether a dataset is streamed, and its silence has lasted too long to be believed without a witness."""
         places = self._listening(dataset)

@@ -54,6 +54,8 @@ class Target:
     asked_at: int = 0
     newest: int = 0
     """The time of the newest row that an answer showed."""
+    unheard: int | None = None
+    """The time of the first row that answers showed and that the stream, silent since earlier, did not bring."""
     looked: Spans = EMPTY
     """The weak stretches that were looked at again; in vain, where they are weak still."""
     again_at: int = 0
@@ -90,16 +92,25 @@ class Target:
         variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
         return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)
 
-    def learn(self, frame: Frame[Any]) -> int | None:
-        """The mean distance of the rows of an answer, which tells how busy the market is; None where they are too few."""
+    def learn(self, frame: Frame[Any]) -> None:
+        """Learn from the rows of an answer how busy the market is, where they are enough to tell."""
         time = self.ask.model.time
         if not frame or time is None:
-            return None
+            return
         times = [getattr(row, time) for row in frame]
         self.newest = max(self.newest, times[-1])
         if (busy := gap_of(times)) is not None:  # busy times are believed at once
             self.gap = busy if self.gap is None else min(busy, self.gap + self.gap // 8)
-        return busy
+
+    def compare(self, frame: Frame[Any], silent_since: int) -> None:
+        """Look in an answer for what a stream that is silent since a moment did not bring."""
+        if self.unheard is not None and self.unheard <= silent_since:
+            self.unheard = None
+        time = self.ask.model.time
+        if time is not None:
+            later = [at for row in frame if (at := getattr(row, time)) > silent_since]
+            before = [] if self.unheard is None else [self.unheard]
+            self.unheard = min(before + later, default=None)
 
     def rest(self, frame: Frame[Any], now: int) -> None:
         """Leave it alone for a while where an answer says that there is no such market: it is not there, or not any more."""
