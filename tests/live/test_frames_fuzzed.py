@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradeflood import plugins
+from tradeflood.coverage import State
 from tradeflood.errors import PayloadChanged, TradeFloodError
 from tradeflood.live import Conversation
 from tradeflood.models import Candle, Trade
@@ -130,10 +131,14 @@ def test_whatever_comes_can_be_kept(name):
     assert all(claim.start < claim.end for dataset in store.datasets() for claim in store.claims(dataset))
 
 
-def test_a_row_with_too_many_digits_is_named_and_the_rest_is_kept():
+@pytest.mark.parametrize("url", ["memory://", "chdb://{}/data"], ids=["memory", "chdb"])
+def test_a_row_with_too_many_digits_is_named_and_the_rest_is_kept(url, tmp_path):
     from decimal import Decimal
 
-    store, refused = open_store("memory://"), []
+    if url.startswith("chdb"):
+        pytest.importorskip("chdb", reason="the extra `embedded` is not installed")
+        pytest.importorskip("pyarrow", reason="the extra `embedded` is not installed")
+    store, refused = open_store(url.format(tmp_path)), []
     rows, _ = heard(CASES["binance-trade-raw"], FRAMES["binance-trade-raw"])
     rows[3].price = Decimal("1E-19")
     rows[4].trade_id = "no number"
@@ -141,6 +146,9 @@ def test_a_row_with_too_many_digits_is_named_and_the_rest_is_kept():
     assert [str(error) for error in refused] == ["trade: price is 1E-19: more than 18 digits after the point"]
     (summary,) = store.summary()
     assert summary.rows == len(rows) - 1
+    (dispute,) = (claim for claim in store.claims(summary.dataset) if claim.state is State.DISPUTED)
+    assert dispute.start == rows[3].venue_time
+    store.close()
 
 
 def places(value, path=()):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tradeflood.errors import StoreError, UsageError
 from tradeflood.models import Candle, Market, Model, Side, Ticker, Time, Trade
 from tradeflood.models.forms import (
+    Tabled,
     arrow_schema,
     clickhouse_columns,
     decimal_text,
@@ -114,6 +115,15 @@ def test_what_does_not_fit_arrow_is_refused_by_name(field, value):
     with pytest.raises(StoreError, match=rf"trade binance:BTC/USDT:.*: {field} = .* does not fit") as caught:
         to_arrow(Trade, [TRADE, evolve(TRADE, **{field: value})])
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_made_early_is_not_made_again():
+    early = Tabled(Trade, [TRADE, evolve(TRADE, trade_id="8")])
+    assert [row.trade_id for row in early] == ["7", "8"]
+    assert to_arrow(Trade, early) is early.table
+    assert from_arrow(Trade, early.table) == [*early]
+    with pytest.raises(StoreError, match="price = .* does not fit"):
+        Tabled(Trade, [TRADE, evolve(TRADE, price=Decimal("1E-19"))])
 
 
 def test_the_last_digit_of_38_is_kept():

@@ -128,6 +128,17 @@ def test_a_filter_by_time_never_brings_an_old_version_back(chdb):
     assert asked(chdb, f"SELECT count() AS n FROM trades WHERE venue_time < {end}") == [{"n": 9}]
 
 
+def test_what_a_batch_repeats_is_there_once_and_never_as_it_was(chdb):
+    """Both versions of a row lie beside one another in one part, somewhere with the end of a granule between them."""
+    again = [trade(number, AT + 40 * DAY) for number in range(1, 20_000)]
+    chdb.write({Trade: [trade(number) for number in range(20_000)] + again})
+    assert chdb.read(RAW, AT, AT + DAY) == [trade(0)]
+    assert chdb.read(RAW, AT + DAY, AT + 50 * DAY) == again
+    assert chdb.summary()[0].rows == 20_000
+    end = f"fromUnixTimestamp64Nano(toInt64({AT + DAY}), 'UTC')"
+    assert asked(chdb, f"SELECT count() AS n FROM trades WHERE venue_time < {end}") == [{"n": 1}]
+
+
 def test_a_sum_in_256_bits_does_not_overflow(chdb):
     most = "99999999999999999999"
     chdb.write({Trade: [trade(number, price=most, size=most) for number in range(3)]})

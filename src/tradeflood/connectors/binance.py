@@ -453,7 +453,7 @@ class BinanceMergedTrades(Binding[Trade], connector=Binance, kind="merged"):
         return [
             Trade(
                 "binance", market, "merged", str(row.a), row.p, row.q, sell if row.m else buy, row.T * MS, None,
-                str(row.f), str(row.l), row.l - row.f + 1,
+                first := str(row.f), first if row.l == row.f else str(row.l), row.l - row.f + 1,
             )
             for row in rows
         ]  # fmt: skip

@@ -107,14 +107,14 @@ def _glance(model: type[Model]) -> Callable[[list[Any]], None]:
             test = f"LEAST < {value} < MOST"
             tests.append(f"({value} is None or {test})" if column.optional else test)
         elif column.name == model.time:
-            tests.append(f"-INT64 <= {value} < INT64")
+            tests.append(f"FIRST <= {value} < AFTER")
     lines = [
         "def glance(rows):",
         "  for row in rows:",
         f"    if not ({' and '.join(tests) or True}):",
         "      raise Absurd",
     ]
-    names: dict[str, Any] = {"LEAST": _LEAST, "MOST": _MOST, "INT64": _INT64, "Absurd": _Absurd}
+    names: dict[str, Any] = {"LEAST": _LEAST, "MOST": _MOST, "FIRST": -_INT64, "AFTER": _INT64, "Absurd": _Absurd}
     exec("\n".join(lines), names)  # noqa: S102 - only names of fields, which Python itself took
     return names["glance"]  # type: ignore[no-any-return]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tradeflood.errors import StoreError, UsageError
 from tradeflood.models.base import Column, Kind, Model
@@ -133,6 +133,8 @@ def to_arrow(model: type[Model], rows: Sequence[Model]) -> pa.Table:
     """
     import pyarrow as pa
 
+    if isinstance(rows, Tabled):
+        return rows.table
     schema = arrow_schema(model)
     columns = []
     for field, values in zip(schema, _by_column(model)(rows), strict=True):  # type: ignore[arg-type]  # a class has a hash
@@ -144,6 +146,18 @@ def to_arrow(model: type[Model], rows: Sequence[Model]) -> pa.Table:
             raise StoreError(_unfit(model, rows, field, values))
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+class Tabled(tuple[M, ...]):  # noqa: SLOT001 - a tuple has no slots
+    """Rows of one model with the Arrow table that they make, made once; that it could be made shows that all of them fit."""
+
+    table: pa.Table
+
+    def __new__(cls, model: type[M], rows: Sequence[M]) -> Self:
+        """The rows, as they are now. Raises what `to_arrow` raises."""
+        self = super().__new__(cls, rows)
+        self.table = to_arrow(model, rows)
+        return self
 
 
 @cache
@@ -199,7 +213,7 @@ def _from_text(text: str) -> Decimal:
 def plain(value: Decimal) -> Decimal:
     """The same number without the zeros that a fixed scale put behind it, and without powers of ten."""
     text = f"{value:f}"
-    return Decimal(text.rstrip("0").rstrip(".")) if "." in text else value
+    return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
 def write_parquet(table: pa.Table, where: Any) -> None:

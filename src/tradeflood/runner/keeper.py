@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -12,9 +13,10 @@ from tradeflood.coverage import Claim, Dataset, State
 from tradeflood.coverage.compact import grown
 from tradeflood.coverage.evidence import Reached, Run, linked, of_live_candles, of_live_ids, one_run, runs_of
 from tradeflood.coverage.refute import disputed
-from tradeflood.errors import PayloadChanged, TradeFloodError
+from tradeflood.errors import PayloadChanged, StoreError, TradeFloodError
 from tradeflood.models import Candle, Model
 from tradeflood.models.checks import all_exact, exact
+from tradeflood.models.forms import Tabled
 from tradeflood.models.time import SECOND
 from tradeflood.planner.parts import ordered
 from tradeflood.planner.proofs import parser_of
@@ -57,13 +59,13 @@ class Keeper:
             return
         observe = self._store.observe
         observe("batch.taken", rows=len(rows))
-        batches: dict[type[Model], list[Any]] = {}
+        by_model: dict[type[Model], list[Any]] = {}
         claims = list(proofs)
         for model, together in groupby(rows, type):
-            batches.setdefault(model, []).extend(together)
-        for model, some in batches.items():
-            if not all_exact(model, some):
-                batches[model] = list(self._fitting(some, claims))
+            by_model.setdefault(model, []).extend(together)
+        batches: dict[type[Model], Sequence[Any]] = {}
+        for model, some in by_model.items():
+            batches[model] = self._exact(model, some, claims)
         for dataset, some in _apart(batches):
             if dataset.model.time is not None:
                 claims += disputes_of(self._known, dataset, some) if self._known is not None else ()
@@ -71,6 +73,15 @@ class Keeper:
         observe("batch.proved", rows=len(rows), claims=len(claims))
         self._store.write(batches, claims)
         observe("batch.kept", rows=len(rows), claims=len(claims))
+
+    def _exact(self, model: type[Model], rows: Sequence[Any], claims: list[Claim]) -> Sequence[Any]:
+        """The rows that every store can hold, which nearly always are all of them; of any other its moment is disputed."""
+        if self._store.columnar:
+            with suppress(StoreError):
+                return Tabled(model, rows)
+        elif all_exact(model, rows):
+            return rows
+        return list(self._fitting(rows, claims))
 
     def _fitting(self, rows: Sequence[Any], claims: list[Claim]) -> Iterator[Any]:
         """The rows that every store can hold; of any other its moment is disputed."""

@@ -55,6 +55,7 @@ class Outlet:
         drops: bool = False,
     ) -> None:
         self._store, self._now, self._spill, self._blame = store, now, spill, blame
+        self.columnar = store.columnar
         self._beyond = "what comes is dropped" if drops else "the feeds are not read"
         self._waiting: deque[Batch] = deque()
         self._flight: Future[None] | None = None

@@ -39,6 +39,8 @@ class Store(ABC):
 
     url: str
     observe: Observer = staticmethod(ignore)
+    columnar: bool = False
+    """Whether it writes rows as Arrow tables, so that whoever brings them may have made those: see `Tabled`."""
 
     @abstractmethod
     def migrate(self) -> list[str]:

@@ -37,6 +37,8 @@ written what it has not, and the table cannot be read any more: it must never co
 class ChdbStore(Store):
     """The embedded store. Two of one path in one process share it; one process holds one path at a time."""
 
+    columnar = True
+
     def __init__(self, url: str, *, clock: Callable[[], int] = time.time_ns) -> None:
         self.url = url
         self._clock = clock

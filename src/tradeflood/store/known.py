@@ -40,7 +40,7 @@ class KnownStore(Store):
     """
 
     def __init__(self, inner: Store) -> None:
-        self.inner, self.url = inner, inner.url
+        self.inner, self.url, self.columnar = inner, inner.url, inner.columnar
         self._lock = RLock()
         self.writing = RLock()
         self.listeners: list[Listener] = []

@@ -183,7 +183,8 @@ def insert(layout: Layout, model: type[Model], source: str, stored_at: int) -> s
     """The statement that puts rows from a source in, with the moment of writing and their version.
 
     One thread, so that of two rows with one version the later one of the batch is kept; any number of
-    partitions, because a batch may hold any number of venues.
+    partitions, because a batch may hold any number of venues. What a batch repeats is left to FINAL and to the merges,
+    as is what two batches repeat: to look for it in every insert takes a fifth of its time.
     """
     fields = version_fields(model)
     now = f"fromUnixTimestamp64Nano(toInt64({stored_at}), 'UTC')"
@@ -195,7 +196,7 @@ def insert(layout: Layout, model: type[Model], source: str, stored_at: int) -> s
     return (
         f"INSERT INTO {name(layout.rows)} ({columns}, {name(layout.stored_at)}, {name(layout.version)}) "
         f"SELECT {columns}, {now}, {version} FROM {source} "
-        "SETTINGS max_threads = 1, max_insert_threads = 1, max_partitions_per_insert_block = 0"
+        "SETTINGS max_threads = 1, max_insert_threads = 1, max_partitions_per_insert_block = 0, optimize_on_insert = 0"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +17,11 @@ LARGEST = 4 * 1024 * 1024
 
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message that is one frame, without extensions."""
+
+MEDIUM = TEXT << 8 | 126
+"""The first two bytes of a message of text whose length, 126 bytes or more, is in the next two."""
+
+_HEAD = struct.Struct(">HH").unpack_from
 
 OPEN_WITHIN = 15.0
 CLOSE_WITHIN = 1.0
@@ -178,7 +184,14 @@ async def _open_websockets(url: str, listener: Listener, leave: Exit, headers: t
         def cut(self, data: bytes) -> None:
             """Hand on the messages in these bytes, which begin with a frame; keep the frame that is not yet there in full."""
             found: list[bytes] = []
-            at, have = 0, len(data)
+            at, have, whole = 0, len(data), not self.parts
+            while have - at >= 4 and whole:  # nearly all messages have this head
+                head, size = _HEAD(data, at)
+                end = at + 4 + size
+                if head != MEDIUM or end > have:
+                    break
+                found.append(data[at + 4 : end])
+                at = end
             while have - at >= 2:
                 size = data[at + 1]
                 begin = at + 2
