@@ -93,7 +93,8 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     ),
     "test_trap_12_a_budget_belongs_to_its_exit": (
         "transport/test_limiter.py::test_budgets_are_counted_per_exit_only_where_the_venue_counts_addresses",
-        "transport/test_limiter.py::test_a_pause_stops_one_exit_and_one_venue",
+        "transport/test_limiter.py::test_a_pause_stops_one_budget_from_one_exit",
+        "transport/test_limiter.py::test_a_ban_stops_everything_towards_one_venue_from_one_exit",
         "transport/test_proxy.py::test_a_pool_is_used_in_turn_and_only_for_its_kind",
     ),
     "test_trap_13_neighbouring_findings_are_one_line": ("coverage/test_audit.py::test_neighbours_are_one_interval",),

@@ -61,13 +61,16 @@ class UnknownMarket(Refused, UsageError):
 
 
 class RateLimited(VenueError):
-    """The venue says not now. `until` is the moment in ns from which it may be asked again, None where it does not say."""
+    """The venue says not now. `until` is the moment in ns from which it may be asked again, None where it does not say.
+
+    It is `banned` where that holds for everything from this address, not just for the budget of what was asked.
+    """
 
     remedy = "wait, then repeat"
 
-    def __init__(self, message: str, *, until: int | None = None, request: Any = None) -> None:
+    def __init__(self, message: str, *, until: int | None = None, banned: bool = False, request: Any = None) -> None:
         super().__init__(message, request=request)
-        self.until = until
+        self.until, self.banned = until, banned
 
 
 class Unavailable(VenueError):

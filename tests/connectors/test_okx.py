@@ -210,10 +210,10 @@ def test_what_is_no_answer_is_judged_by_its_code(okx, status, text, error):
     assert type(caught.value) is error
 
 
-def test_a_breach_says_until_when(okx):
+def test_a_breach_concerns_one_endpoint_and_says_until_when_only_where_the_venue_does(okx):
     with pytest.raises(RateLimited) as caught:
         okx.judge(Reply(200, body(code="50011"), {}, NOW))
-    assert caught.value.until == NOW + 2 * SECOND
+    assert (caught.value.until, caught.value.banned) == (None, False)
     with pytest.raises(RateLimited) as caught:
         okx.judge(Reply(429, body(code="50011"), {"retry-after": "7"}, NOW))
     assert caught.value.until == NOW + 7 * SECOND

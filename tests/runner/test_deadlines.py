@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tradeflood.coverage import Dataset
 from tradeflood.models import Trade
 from tradeflood.models.time import DAY, MINUTE, SECOND
-from tradeflood.runner.deadlines import CADENCE, NEVER, Hole, cadence_of, horizon_of, in_order
+from tradeflood.runner.deadlines import CADENCE, NEVER, Hole, cadence_of, horizon_of, in_order, patient
 
 BTC = Dataset(Trade, "binance", "BTC/USDT", ("raw",))
 
@@ -38,6 +38,14 @@ def test_where_not_all_can_be_saved_the_most_rows_per_weight_are():
     few, many = hole(1, 2 * MINUTE, rows=10, weight=120), hole(2, 2 * MINUTE, rows=500, weight=120)
     assert in_order([few, many], 0, 1 / SECOND, 1) == [many]
     assert in_order([few, many], 0, 1 / SECOND, 1 << 60) == [many, few]
+
+
+def test_only_what_outlasts_the_window_waits_and_only_for_what_does_not():
+    soon, late, never = hole(0, 3 * MINUTE), hole(1, 30 * DAY), hole(2)
+    holes = [never, late, soon]
+    assert patient(holes, 0, 10 * MINUTE, 3 * MINUTE) == ([soon], [never, late])
+    assert patient(holes, 0, MINUTE, 3 * MINUTE) == (holes, [])  # a window is over before anything perishes
+    assert patient(holes, 0, 10 * MINUTE, NEVER) == (holes, [])
 
 
 @given(

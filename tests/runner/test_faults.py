@@ -172,14 +172,14 @@ def test_every_venue_fails_by_name_and_holds_nothing(venue, fault):
 # ---------------------------------------------------------------- not now
 
 
-def test_429_without_retry_after_pauses_a_window_and_loses_nothing():
-    """Two refusals: each pauses one window of the budget (a minute), then the same request is made again."""
+def test_429_without_retry_after_pauses_for_longer_each_time_and_loses_nothing():
+    """Two refusals, five seconds and ten and some chance; then the same request is made again."""
     venue = Venue("429#2")
     (frame,) = venue.run(candles())
     assert (len(frame), frame.failures) == (60, ())
     assert venue.transport.count == {KLINES: 3}
     assert len(set(venue.transport.asked)) == 1
-    assert 2 * MINUTE <= venue.clock.elapsed < 2 * MINUTE + SECOND
+    assert 15 * SECOND <= venue.clock.elapsed < 23 * SECOND
 
 
 def test_429_with_retry_after_pauses_for_just_that():
@@ -200,7 +200,7 @@ def test_a_venue_that_never_says_yes_is_given_up():
     assert venue.clock.elapsed < 10 * MINUTE
 
 
-def test_a_pause_holds_every_request_to_that_venue():
+def test_a_pause_holds_every_request_on_that_budget():
     """While one request waits out its pause no other is sent: the venue counts refused requests too."""
     venue = Venue("429=30#1")
     frames = venue.run(*(candles(market) for market in ("BTC/USDT", "ETH/USDT", "SOL/USDT")), trades())
@@ -208,6 +208,28 @@ def test_a_pause_holds_every_request_to_that_venue():
     assert len(venue.faults.injected) == 1
     moments = [at for at in venue.clock.slept if at >= 29 * SECOND]
     assert moments
+
+
+@pytest.mark.parametrize(("refusal", "held"), [(429, [30, 0]), (418, [30, 30])])
+def test_a_limit_of_one_endpoint_holds_up_no_other_and_a_ban_does(refusal, held):
+    """Candles and trades are two budgets of OKX: trades go on, unless the whole address is shut out."""
+    asked = {}
+
+    def rule(call):
+        path = call.request.path.rpartition("/")[2]
+        asked.setdefault(path, []).append(venue.clock.elapsed / SECOND)
+        if path == "history-candles" and len(asked[path]) == 1:
+            return reply(b"{}", refusal, at=venue.clock.now(), headers={"retry-after": "30"})
+        return None
+
+    start = NOW - HOUR
+    trades = Query(Trade, "okx:BTC/USDT", start=iso(start), end=iso(start + 600 * SECOND))
+    venue = Venue(venue="okx", rule=rule)
+    frames = venue.run(candles(venue="okx"), trades)
+    assert [len(frame.failures) for frame in frames] == [0, 0]
+    assert asked["history-candles"][:2] == [0, 30]
+    assert len(asked["history-trades"]) >= 2
+    assert [int(asked["history-candles"][1]), int(asked["history-trades"][-1])] == held
 
 
 def test_a_short_ban_is_waited_out():

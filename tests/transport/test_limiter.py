@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from tradeflood.errors import RateLimited
 from tradeflood.models.time import DAY, HOUR, MINUTE, SECOND
 from tradeflood.testing import FakeClock, FakeTransport
-from tradeflood.transport import DIRECT, Call, Exit, Limited, Limiter, Window
+from tradeflood.transport import DIRECT, Call, Exit, Limited, Limiter, Rank, Window
 from tradeflood.turns import Budget, Feed, get
 
 BUDGET = Budget("weight", 10, per=MINUTE)
+ORDERS = Budget("orders", 10, per=MINUTE)
 OTHER = Exit("http://127.0.0.1:1")
 
 
-def call(weight=1, *, budget=BUDGET, leave=DIRECT, number=0, venue="somewhere"):
-    return Call(venue, "http://somewhere", get("/x", number=number), "rest", budget, weight, (), leave)
+def call(weight=1, *, budget=BUDGET, leave=DIRECT, number=0, venue="somewhere", rank=Rank.COMMON, path="/x"):
+    return Call(venue, "http://somewhere", get(path, number=number), "rest", budget, weight, (), leave, rank)
 
 
 def spend(calls, clock, limiter, between=()):
@@ -114,21 +115,105 @@ def test_budgets_are_counted_per_exit_only_where_the_venue_counts_addresses():
         assert (passed[1][0] == clock.start) is together
 
 
-def test_a_pause_stops_one_exit_and_one_venue():
+SOME = (call(), call(budget=ORDERS), call(leave=OTHER), call(venue="elsewhere"))
+
+
+def moments(limiter, clock):
+    """When calls may be made on the budget, on another one, from another exit, and to another venue."""
+    passed = {id(asked): at for at, asked in spend(SOME, clock, limiter)}
+    return [passed[id(asked)] - clock.start for asked in SOME]
+
+
+def test_a_pause_stops_one_budget_from_one_exit():
     clock = FakeClock()
     limiter = Limiter(clock)
     limiter.pause(call(), clock.now() + 30 * SECOND)
-    passed = {
-        asked.exit.proxy or asked.venue: at - clock.start
-        for at, asked in spend([call(), call(leave=OTHER), call(venue="elsewhere")], clock, limiter)
-    }
-    assert passed == {"somewhere": 30 * SECOND, OTHER.proxy: 0, "elsewhere": 0}
+    assert moments(limiter, clock) == [30 * SECOND, 0, 0, 0]
 
 
-@pytest.mark.parametrize(("per", "pause"), [(SECOND // 10, SECOND), (10 * SECOND, 10 * SECOND), (DAY, MINUTE)])
-def test_a_pause_that_names_no_end_is_one_window_and_at_most_a_minute(per, pause):
+def test_a_ban_stops_everything_towards_one_venue_from_one_exit():
     clock = FakeClock()
-    assert Limiter(clock).pause(call(budget=Budget("x", 1, per)), None) == clock.now() + pause
+    limiter = Limiter(clock)
+    limiter.pause(call(), clock.now() + 30 * SECOND, banned=True)
+    assert moments(limiter, clock) == [30 * SECOND, 30 * SECOND, 0, 0]
+
+
+def test_a_pause_of_what_is_not_counted_by_address_stops_it_from_every_exit():
+    by_key = Budget("orders", 10, per=MINUTE, scope="key")
+    clock = FakeClock()
+    limiter = Limiter(clock)
+    limiter.pause(call(budget=by_key), clock.now() + 30 * SECOND)
+    passed = spend([call(budget=by_key, leave=OTHER), call(budget=BUDGET, leave=OTHER)], clock, limiter)
+    assert sorted(at - clock.start for at, _ in passed) == [0, 30 * SECOND]
+
+
+def refused(limiter, clock, asked, **options):
+    """For how many seconds it is paused that is refused again and again, each time as soon as it may be asked."""
+    while True:
+        yield (limiter.pause(asked, None, **options) - clock.now()) / SECOND
+        clock._now = limiter.pause(asked, None, **options)
+
+
+@pytest.mark.parametrize(
+    ("per", "waits"),
+    [(SECOND // 10, [1, 2, 4, 8, 16, 32, 60, 60]), (2 * SECOND, [2, 4, 8, 16, 32, 60]), (DAY, [5, 10, 20, 40, 60, 60])],
+)
+def test_a_pause_that_names_no_end_is_short_at_first_and_a_minute_at_last(per, waits):
+    """Doubled, with some chance, as often as it is refused in a row; a good answer makes it short again."""
+    clock = FakeClock()
+    limiter, asked = Limiter(clock), call(budget=Budget("x", 1, per))
+    for _ in range(2):
+        for wait, told in zip(waits, refused(limiter, clock, asked), strict=False):
+            assert wait <= told < 1.5 * wait
+        clock._now += 2 * MINUTE
+        limiter.accepted(asked)
+
+
+def test_a_ban_that_names_no_end_is_a_minute_at_once():
+    clock = FakeClock()
+    assert 60 <= next(refused(Limiter(clock), clock, call(), banned=True)) < 90
+
+
+def test_what_is_refused_together_is_refused_once():
+    """Eight that were under way come back with the same answer: they wait no longer than one would, and so does the next."""
+    clock = FakeClock()
+    limiter = Limiter(clock)
+    assert len({limiter.pause(call(number=number), None) for number in range(8)}) == 1
+    limiter.accepted(call())  # it was under way before the first refusal
+    clock._now = limiter.pause(call(), None)
+    assert 10 <= (limiter.pause(call(), None) - clock.now()) / SECOND < 15
+
+
+def test_who_waits_for_whom_until_when_is_told_in_a_line():
+    clock = FakeClock(jumps=False)
+    limiter = Limiter(clock)
+    secret = Exit("http://me:secret@proxy:8080")
+
+    async def main():
+        assert limiter.pauses() == []
+        limiter.pause(call(path="/trades"), clock.now() + MINUTE)
+        tasks = [
+            asyncio.create_task(limiter.spend(call(path=path))) for path in ("/candles", "/candles", "/trades", "/time")
+        ]
+        await asyncio.sleep(0)
+        (pause,) = limiter.pauses()
+        assert (pause.venue, pause.budget, pause.held) == ("somewhere", "weight", ("/trades", "/candles", "/time"))
+        assert str(pause) == (
+            "somewhere: not to be asked before 2026-01-01T00:01:00Z (its limit of weight); waiting: /trades, /candles, /time"
+        )
+        assert limiter.pauses(longer=MINUTE) == []
+        limiter.pause(call(leave=secret), clock.now() + MINUTE, banned=True)
+        assert str(limiter.pauses()[1]) == (
+            "somewhere: not to be asked through proxy:8080 before 2026-01-01T00:01:00Z (we are banned); waiting: /x"
+        )
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert limiter.pauses()[0].held == ("/trades", "/candles", "/time")  # what it kept from being asked
+        await clock.advance(MINUTE)
+        assert limiter.pauses() == []
+
+    asyncio.run(main())
 
 
 def test_a_pause_is_never_shortened():
@@ -148,8 +233,9 @@ def test_nobody_waits_through_a_ban_of_days():
         waiting = asyncio.create_task(limiter.spend(call(10)))
         await asyncio.sleep(0)
         limiter.pause(call(), clock.now() + 3 * DAY)
-        with pytest.raises(RateLimited, match="not to be asked before 2026-01-04T00:00:00Z"):
+        with pytest.raises(RateLimited, match="not to be asked before 2026-01-04T00:00:00Z") as caught:
             await waiting
+        assert not caught.value.banned
         with pytest.raises(RateLimited):
             await limiter.spend(call())
         limiter.pause(call(), 10**40)
@@ -221,11 +307,49 @@ def test_polls_and_lists_leave_a_part_of_the_budget_to_refills():
     clock = FakeClock()
     limiter = Limiter(clock)
     limiter.reserve = 20
-    refill = Call("somewhere", "http://somewhere", get("/refill"), "rest", BUDGET, 1, (), DIRECT, True)
+    refill = call(rank=Rank.FIRST)
     start = clock.now()
     passed = spend([*(call(number=number) for number in range(10)), refill, refill], clock, limiter)
     at_once = [asked for at, asked in passed if at == start]
-    assert sum(not asked.reserved for asked in at_once) == 8
-    assert sum(asked.reserved for asked in at_once) == 2
+    assert sum(asked.rank is Rank.COMMON for asked in at_once) == 8
+    assert sum(asked.rank is Rank.FIRST for asked in at_once) == 2
     assert limiter.left("somewhere", BUDGET) >= 0
     assert limiter.left("elsewhere", BUDGET) == 10
+
+
+SCARCE = Budget("requests", 20, per=10 * MINUTE)
+
+
+@given(st.lists(st.integers(0, 4 * MINUTE), min_size=1, max_size=12))
+def test_whoever_cannot_wait_finds_room_beside_those_that_can(waits):
+    """Twenty in ten minutes, and more than enough that can wait: another one waits for half a minute at most."""
+    clock = FakeClock()
+    limiter = Limiter(clock)
+    limiter.reserve = 20
+    waited, passed = [], []
+
+    async def patient(number):
+        await limiter.spend(call(budget=SCARCE, rank=Rank.PATIENT, number=number))
+        passed.append(clock.now())
+
+    async def main():
+        others = [asyncio.create_task(patient(number)) for number in range(200)]
+        for wait in waits:
+            await clock.sleep(2 * MINUTE + wait)
+            began = clock.now()
+            await limiter.spend(call(budget=SCARCE, rank=Rank.FIRST))
+            waited.append(clock.now() - began)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    asyncio.run(main())
+    assert max(waited) <= 40 * SECOND
+    assert len(passed) >= clock.elapsed // MINUTE  # and they have half
+
+
+@pytest.mark.parametrize(("limit", "common", "patient"), [(1, 1, 1), (2, 1, 1), (8, 6, 7), (10, 8, 9), (20, 16, 18)])
+def test_each_rank_leaves_something_to_those_above_it(limit, common, patient):
+    window = Window(Budget("x", limit, MINUTE))
+    assert [limit - window.left_over(rank, 20) for rank in Rank] == [common, patient, limit]
+    assert [window.left_over(rank, 0) for rank in Rank] == [0, 0, 0]

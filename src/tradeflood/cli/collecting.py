@@ -14,7 +14,7 @@ import click
 
 from tradeflood.cli.main import DONE, FAILED, code_of, complain, stop_on_signals
 from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
-from tradeflood.cli.progress import Depth, Progress
+from tradeflood.cli.progress import Depth, Progress, pauses_json, pauses_named
 from tradeflood.config import STORE
 from tradeflood.coverage import Failure, Frame
 from tradeflood.errors import UsageError
@@ -50,7 +50,7 @@ async def collect_job(
         if offline:
             frame = await flood.collect(wanted, *market, start=start, end=end, offline=True, **words)
         else:
-            with Progress() as progress:
+            with Progress() as progress, pauses_named(flood.network.limiter):
                 frame = joined(wanted, await flood.run(flood.plan(*queries), progress))
     if not frame and frame.failures:
         complain(said(frame.failures[0]))
@@ -75,7 +75,7 @@ async def fill_job(flood: Flood, queries: Sequence[Query[Any]], *, strict: bool,
         progress(advance)
 
     try:
-        with Depth() as progress:
+        with Depth() as progress, pauses_named(flood.network.limiter):
             filling = await flood.fill(*queries, observe=observe)
     except asyncio.CancelledError:
         click.echo(f"stopped after {rows} rows; the same command goes on from what is in {store}", err=True)
@@ -84,7 +84,7 @@ async def fill_job(flood: Flood, queries: Sequence[Query[Any]], *, strict: bool,
         complain(said(filling.failures[0]))
         return code_of(filling.failures[0].error)
     if as_json:
-        print_json(_filling_json(filling, store))
+        print_json(_filling_json(filling, store) | {"pauses": pauses_json(flood.network.limiter.pauses())})
     click.echo(f"{filling.rows} new rows in {store}", err=True)
     holes = [(part.dataset, span) for part in filling.filled for span in part.holes]
     for dataset, (start, end) in holes[:HOLES]:
@@ -184,7 +184,8 @@ async def stream_job(
         rows = flood.stream(wanted, *market, **words)
         ender = asyncio.create_task(_end(stop, length))
         reader = asyncio.create_task(_read(rows, wanted, out, keeper, kept))
-        await asyncio.wait({reader, ender}, return_when=asyncio.FIRST_COMPLETED)
+        with pauses_named(flood.network.limiter):
+            await asyncio.wait({reader, ender}, return_when=asyncio.FIRST_COMPLETED)
         ender.cancel()
         failed = reader.exception() if reader.done() and not reader.cancelled() else None
         reader.cancel()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import click
 
-from tradeflood.models.time import iso
+from tradeflood.models.time import SECOND, iso
 from tradeflood.planner import Node, Run
 from tradeflood.runner.deep import Advance
+from tradeflood.transport import Limiter, Pause
 
 SHORT = 2.0
 """Seconds before anything is shown."""
 
 LINE_EVERY = 5.0
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at what venues have told us to wait for."""
 
 
 class _Shown:
@@ -80,6 +87,36 @@ class Depth(_Shown):
         """One step of a filling."""
         words = told(advance)
         self._show(advance.share, words, f"{advance.share:.1%}: {words}")
+
+
+@contextmanager
+def pauses_named(limiter: Limiter) -> Iterator[None]:
+    """As long as it is entered, every pause of some length that a venue orders is a line on standard error, once."""
+
+    async def watch() -> None:
+        named: dict[tuple[str, str | None, str], int] = {}
+        while True:
+            for pause in limiter.pauses(longer=int(LINE_EVERY * SECOND)):
+                key = (pause.venue, pause.budget, pause.proxy)
+                if named.get(key) != pause.until:
+                    named[key] = pause.until
+                    click.echo(str(pause), err=True)
+            await asyncio.sleep(LOOK_EVERY)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+def pauses_json(pauses: Sequence[Pause]) -> list[dict[str, Any]]:
+    """Pauses that venues have ordered as JSON values; `budget` is null where we are banned from a whole address."""
+    return [
+        {"venue": pause.venue, "budget": pause.budget, "proxy": pause.proxy or None, "until": pause.moment,
+         "waiting": list(pause.held)}
+        for pause in pauses
+    ]  # fmt: skip
 
 
 class Lines:

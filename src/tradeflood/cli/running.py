@@ -17,6 +17,7 @@ from attrs import evolve
 from tradeflood.cli.auditing import findings_json, show_findings
 from tradeflood.cli.main import DONE, FAILED, complain, stop_on_signals
 from tradeflood.cli.output import print_json, print_table, told
+from tradeflood.cli.progress import pauses_json, pauses_named
 from tradeflood.config import STORE, Config
 from tradeflood.coverage import Coverage
 from tradeflood.models.time import SECOND, iso, seconds
@@ -66,7 +67,8 @@ async def run_job(config: Config, *, replay: bool, duration: int | None, as_json
         click.echo(f"collecting from {where} into {config.store} {length}", err=True)
         pulse = asyncio.create_task(_pulse(runner, counts))
         try:
-            report = await runner.run(stop, duration)
+            with pauses_named(flood.network.limiter):
+                report = await runner.run(stop, duration)
         finally:
             pulse.cancel()
     show(report, config, counts, as_json=as_json)
@@ -127,6 +129,7 @@ def show(report: Report, config: Config, counts: Counts, *, as_json: bool) -> No
             "spilled": report.spilled,
             "lost": report.lost,
             "dropped": report.dropped,
+            "pauses": pauses_json(report.pauses),
             **counts.told(),
         })  # fmt: skip
         return
@@ -143,6 +146,8 @@ def show(report: Report, config: Config, counts: Counts, *, as_json: bool) -> No
     if compared := sum(found.compared for found in report.findings):
         differ = sum(len(found.findings) for found in report.findings)
         click.echo(f"{compared} candles compared with trades: {differ or 'no'} findings")
+    for pause in report.pauses:
+        click.echo(pause)
     if report.collected:
         line = report.collected[0]
         words = f"{program()} collect {line.dataset.model.name()} {line.dataset.venue}:{line.dataset.market}"

@@ -44,7 +44,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import retry_after
+from tradeflood.turns.connector import is_ban, retry_after
 
 INTERVALS = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M".split()
 STATUSES = {"TRADING": "trading", "HALT": "halted", "BREAK": "halted", "CANCEL_ONLY": "halted"}
@@ -281,7 +281,7 @@ class Binance(Connector):
                 return super().judge(reply)
             text = f"binance: {fault.msg} (code {fault.code}, HTTP {reply.status})"
             if fault.code in {-1003, -1015} or reply.status in {418, 429}:
-                raise RateLimited(text, until=retry_after(reply))
+                raise RateLimited(text, until=retry_after(reply), banned=is_ban(reply))
             if fault.code == -1121:  # errors.md: invalid symbol
                 raise UnknownMarket(text)
             if fault.code in {-1000, -1001, -1006, -1007, -1008, -1016}:

@@ -47,7 +47,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import retry_after
+from tradeflood.turns.connector import is_ban, retry_after
 from tradeflood.turns.pages import FOREVER
 
 T = TypeVar("T")
@@ -302,7 +302,7 @@ class Bitget(Connector):
             return super().judge(reply)
         text = f"bitget: {head.msg} (code {head.code}, HTTP {reply.status})"
         if head.code in LIMITED or reply.status == 429:
-            raise RateLimited(text, until=retry_after(reply) or reply.received_at + TRADES.per)
+            raise RateLimited(text, until=retry_after(reply), banned=is_ban(reply))
         if head.code in UNLISTED:
             raise UnknownMarket(text)
         if head.code in DOWN:

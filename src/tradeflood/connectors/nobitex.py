@@ -52,7 +52,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import retry_after
+from tradeflood.turns.connector import is_ban, retry_after
 
 UNITS = {  # of prices against the Iranian currency, per turn; the venue's page for candles, recordings for the others
     "stats": "rial",
@@ -345,7 +345,8 @@ class Nobitex(Connector):
             return super().judge(reply)
         if fault.code == "TooManyRequests" or reply.status == 429:
             until = retry_after(reply) if fault.backOff is None else reply.received_at + fault.backOff * SECOND
-            raise RateLimited(f"nobitex: {fault.code or 'too many requests'} (HTTP {reply.status})", until=until)
+            text = f"nobitex: {fault.code or 'too many requests'} (HTTP {reply.status})"
+            raise RateLimited(text, until=until, banned=is_ban(reply))
         if fault.status == "failed" and reply.status < 500:
             text = f"nobitex: {fault.code}: {fault.message} (HTTP {reply.status})"
             raise UnknownMarket(text) if fault.code in UNKNOWN_MARKET else Refused(text)

@@ -14,7 +14,7 @@ CADENCE = MINUTE
 """How often a right edge is asked for at least, where rows that came by themselves prove nothing."""
 
 RESERVE = 20
-"""Hundredths of every budget that polls and lists leave to refills."""
+"""Hundredths of every budget that polls and lists leave to refills; those that can wait leave half of them to those that cannot."""
 
 BURST = 8
 """How many times as fast a market may become between two polls without a loss, where the budget allows so many."""
@@ -146,6 +146,19 @@ def in_order(holes: Iterable[Hole], now: int, pace: float, within: int, at_once:
             break
         out.append(hole)
     return out
+
+
+def patient(holes: Iterable[Hole], now: int, window: int, soonest: int) -> tuple[list[Hole], list[Hole]]:
+    """The holes that are to be asked for first, and those that can wait for others, each in their order.
+
+    Others have to be found and asked for within a budget's `window` where something perishes as soon as `soonest` after
+    it happened: what lasts for longer than the window then leaves them a part of it.
+    """
+    first: list[Hole] = []
+    later: list[Hole] = []
+    for hole in holes:
+        (later if soonest < window < hole.deadline - now else first).append(hole)
+    return first, later
 
 
 def _weight(holes: Sequence[Hole]) -> int:

@@ -12,7 +12,7 @@ from tradeflood.errors import RateLimited, TradeFloodError, TransportError, Unav
 from tradeflood.models.time import MINUTE, MS
 from tradeflood.planner import Node, Run
 from tradeflood.steps import Observer, ignore
-from tradeflood.transport import Call, Clock, Kind, Limiter, ProxyScheme, Transport, call_of
+from tradeflood.transport import Call, Clock, Kind, Limiter, ProxyScheme, Rank, Transport, call_of
 from tradeflood.transport.websocket import Sockets, open_socket
 from tradeflood.turns import Reply
 from tradeflood.turns.turn import Lane
@@ -47,14 +47,14 @@ class Network:
 
 
 async def carry_out(
-    run: Run, network: Network, observe: Callable[[Run, Node], None] | None = None, *, reserved: bool = False
+    run: Run, network: Network, observe: Callable[[Run, Node], None] | None = None, *, rank: Rank = Rank.COMMON
 ) -> None:
     """Make every request of a run, in as many lanes as there are budgets; one lane never waits for another.
 
     Returns when nothing is left. Cancelling it puts back what was under way. `observe` hears of every request
     that is over. Of a venue that has answered nothing at all, only as many requests are tried to the end as go at
-    once: the others fail for the same reason, so that being without a network is known soon. `reserved` spends what is
-    reserved of the budgets for refills.
+    once: the others fail for the same reason, so that being without a network is known soon. `rank` says what of the
+    budgets may be spent.
     """
     busy: dict[Lane, int] = {}
     heard: set[str] = set()
@@ -73,7 +73,7 @@ async def carry_out(
                 if venue in silent:
                     raise TransportError(str(silent[venue]), request=node.request) from silent[venue].__cause__
                 network.observe("request.sent", of=node, venue=venue)
-                reply = await ask(node, network, reserved=reserved)
+                reply = await ask(node, network, rank=rank)
                 network.observe("request.answered", of=node, venue=venue)
             except asyncio.CancelledError:
                 run.back(node)
@@ -98,7 +98,7 @@ async def carry_out(
         pump()
 
 
-async def ask(node: Node, network: Network, kind: Kind | None = None, *, reserved: bool = False) -> Reply:
+async def ask(node: Node, network: Network, kind: Kind | None = None, *, rank: Rank = Rank.COMMON) -> Reply:
     """The venue's good answer to a request, after as many tries as patience allows. `kind` chooses the exit.
 
     Raises the venue's or the transport's error, with the request in it.
@@ -108,13 +108,13 @@ async def ask(node: Node, network: Network, kind: Kind | None = None, *, reserve
         kind = "paged" if node.bound.spec.pages is not None else "rest"
     failed = waited = 0
     while True:
-        call = call_of(node.bound, node.request, kind, network.scheme.exit(kind), reserved=reserved)
+        call = call_of(node.bound, node.request, kind, network.scheme.exit(kind), rank)
         try:
             reply = await network.transport.send(call)
             _judge(node, call, reply, network.limiter)
         except RateLimited as error:
             waited += 1
-            until = network.limiter.pause(call, error.until)
+            until = network.limiter.pause(call, error.until, banned=error.banned)
             wait = until - network.clock.now()
             if waited >= patience.waits or wait > patience.longest:
                 error.request = node.request
@@ -130,6 +130,7 @@ async def ask(node: Node, network: Network, kind: Kind | None = None, *, reserve
             error.request = node.request
             raise
         else:
+            network.limiter.accepted(call)
             return reply
 
 

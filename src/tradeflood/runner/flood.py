@@ -39,6 +39,7 @@ from tradeflood.transport import (
     HttpTransport,
     Limited,
     Limiter,
+    Rank,
     Recorded,
     Recorder,
     StaticPool,
@@ -210,7 +211,7 @@ class Flood:
         """
         there = HeldRows(self._store, refill.doubted if refill else None) if self._store else None
         run = Run(plan.queries, self.venues, plan.now, there, refill.horizons if refill else NO_HORIZONS)
-        carrying = carry_out(run, self.network, observe, reserved=refill is not None)
+        carrying = carry_out(run, self.network, observe, rank=refill.rank if refill else Rank.COMMON)
         if refill is not None and refill.cut is not None:
             with suppress(TimeoutError):
                 async with refill.cut:
@@ -331,12 +332,14 @@ class Flood:
 class Refill:
     """How holes are filled: `horizons` is for how long a moment of a dataset can be asked for, in ns; what is `doubted` is asked again.
 
-    `cut` ends the asking early once it is rescheduled: what was answered is kept, the rest is put back.
+    `cut` ends the asking early once it is rescheduled: what was answered is kept, the rest is put back. `rank` says what
+    of the budgets may be spent.
     """
 
     horizons: Mapping[Dataset, int] = field(factory=dict)
     doubted: Mapping[Dataset, Spans] = field(factory=dict)
     cut: asyncio.Timeout | None = None
+    rank: Rank = Rank.FIRST
 
 
 class HeldRows:

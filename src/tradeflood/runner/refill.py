@@ -8,7 +8,7 @@ claimed as lost, what is still to be asked for as pending, so that coverage says
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,14 +20,15 @@ from tradeflood.errors import TradeFloodError, TransportError, Unavailable
 from tradeflood.models import Candle, interval
 from tradeflood.models.time import SECOND
 from tradeflood.planner import Query, Run
-from tradeflood.runner.deadlines import NEVER, RESERVE, Cost, Hole, in_order, mean_gap
+from tradeflood.runner.deadlines import CADENCE, NEVER, RESERVE, Cost, Hole, in_order, mean_gap, patient
 from tradeflood.runner.flood import Flood, Refill
 from tradeflood.runner.stream import Stream
 from tradeflood.runner.sweep import Sweeper
 from tradeflood.runner.target import Target
 from tradeflood.spans import EMPTY, Spans
 from tradeflood.store.known import KnownStore
-from tradeflood.turns import Ask, Binding
+from tradeflood.transport import Rank
+from tradeflood.turns import Ask, Binding, Budget
 
 EDGE_GRACE = 2 * SECOND  # what a stream may still be bringing when a witness is asked
 CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
@@ -44,7 +45,7 @@ class Plan:
     Of what is `doubted` all is asked for, though it is held; `looks` is what of it is weak, and looked at once more.
     """
 
-    holes: Sequence[Hole]
+    holes: Mapping[Rank, Sequence[Hole]]
     doubted: dict[Dataset, Spans]
     looks: dict[Dataset, Spans]
     suspects: set[Dataset]
@@ -95,8 +96,15 @@ class Refiller:
             await self._testify(venue, now)
             plan = await asyncio.to_thread(self._plan, venue, now, settle=settle)
             self.behind = self.behind | {venue} if plan.behind else self.behind - {venue}
-            observe("pass.planned", of=venue, portions=len(plan.holes), lists=len(lists))
-            answered = await self._fill(venue, plan, now) if plan.holes else None
+            observe("pass.planned", of=venue, portions=sum(map(len, plan.holes.values())), lists=len(lists))
+            answered = None
+            for rank, holes in plan.holes.items():
+                if not holes:
+                    continue
+                said, is_cut = await self._fill(venue, plan, rank, now)
+                answered = said or bool(answered)
+                if is_cut:
+                    break
             if asking is not None:
                 answered = await asking or bool(answered)
         finally:
@@ -106,17 +114,20 @@ class Refiller:
             observe("pass.ended", of=venue, answered=answered)
         return answered
 
-    async def _fill(self, venue: str, plan: Plan, now: int) -> bool:
-        """Ask for holes, as long as nothing new is found that perishes earlier; whether the venue said anything."""
-        queries = [(hole, self.targets[hole.dataset].query(*hole.span)) for hole in plan.holes]
-        for hole in plan.holes:
+    async def _fill(self, venue: str, plan: Plan, rank: Rank, now: int) -> tuple[bool, bool]:
+        """Ask for holes, as long as nothing new is found that perishes earlier.
+
+        Whether the venue said anything, and whether something new was found.
+        """
+        queries = [(hole, self.targets[hole.dataset].query(*hole.span)) for hole in plan.holes[rank]]
+        for hole in plan.holes[rank]:
             self.targets[hole.dataset].asked_at = now
-        horizons = {dataset: horizon for dataset, target in self._of(venue) if (horizon := target.horizon)}
+        horizons = {dataset: lasts for dataset, target in self._of(venue) if (lasts := _lasts(target)) < NEVER}
         cut = asyncio.timeout(None)
         watching = asyncio.create_task(self._watch(venue, await asyncio.to_thread(self._soonest, venue, now), cut))
         try:
             made = self._flood.plan(*(query for _, query in queries))
-            run = await self._flood.fetch(made, refill=Refill(horizons, plan.doubted, cut))
+            run = await self._flood.fetch(made, refill=Refill(horizons, plan.doubted, cut, rank))
         finally:
             watching.cancel()
         answered = False
@@ -126,7 +137,7 @@ class Refiller:
         if not cut.expired():
             self._cost(run)
         await asyncio.to_thread(self._after, venue)
-        return answered
+        return answered, cut.expired()
 
     async def _watch(self, venue: str, deadline: int, cut: asyncio.Timeout) -> None:
         """Cut off what is being asked for once something is found that perishes before all that was known of."""
@@ -206,22 +217,34 @@ class Refiller:
                 doubted[dataset] = doubted.get(dataset, EMPTY) | Spans.of(weak)
         if lost:
             self._store.write({}, lost)
-        ordered = in_order(holes, now, self._pace(venue), self._within(venue), self._at_once(venue))
-        return Plan(ordered, doubted, looks, suspects, behind or len(ordered) < len(holes))
+        pace, within = self._pace(venue), self._within(venue)
+        first, later = patient(holes, now, self._budget(venue).per, self._perishes(venue))
+        ordered = {
+            Rank.FIRST: in_order(first, now, pace, within, self._at_once(venue)),
+            Rank.PATIENT: in_order(later, now, pace, within),  # they are spread over the window anyway
+        }
+        return Plan(ordered, doubted, looks, suspects, behind or sum(map(len, ordered.values())) < len(holes))
+
+    def _budget(self, venue: str) -> Budget:
+        """What limits a venue."""
+        return self._flood.venues.connector(venue).rest.budget
 
     def _pace(self, venue: str) -> float:
         """The weight per ns that a venue allows."""
-        budget = self._flood.venues.connector(venue).rest.budget
+        budget = self._budget(venue)
         return budget.limit / budget.per
 
     def _at_once(self, venue: str) -> int:
         """The weight that a venue allows now."""
-        return self._flood.network.limiter.left(venue, self._flood.venues.connector(venue).rest.budget)
+        return self._flood.network.limiter.left(venue, self._budget(venue))
+
+    def _perishes(self, venue: str) -> int:
+        """For how long a moment of what perishes first can be asked for, in ns."""
+        return min((_lasts(target) for _, target in self._of(venue)), default=NEVER)
 
     def _within(self, venue: str) -> int:
         """How long a pass may take: a part of the time in which something else may perish."""
-        soonest = min((target.horizon or NEVER for _, target in self._of(venue)), default=NEVER)
-        return max(LEAST_WITHIN, min(WITHIN, soonest // 4))
+        return max(LEAST_WITHIN, min(WITHIN, self._perishes(venue) // 4))
 
     def _soonest(self, venue: str, now: int) -> int:
         """When the first of what is missing perishes."""
@@ -336,6 +359,13 @@ class Refiller:
         said = (claim for claim in self._store.claims(dataset) if claim.state in {State.PENDING, State.DISPUTED})
         for start, end in holes - Spans.of(*((claim.start, claim.end) for claim in said)):
             yield Claim(dataset, start, end, State.PENDING, None, "a hole that is still to be filled", as_of=now)
+
+
+def _lasts(target: Target) -> int:
+    """For how long a moment of a dataset can be asked for, in ns; of the newest rows, whose rate nobody knows yet, not long."""
+    if target.horizon is not None:
+        return target.horizon
+    return NEVER if target.binding.horizon_rows is None else CADENCE
 
 
 def _gone(target: Target, missing: Spans, settled: Spans, now: int) -> tuple[Spans, str]:

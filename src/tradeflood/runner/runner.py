@@ -26,6 +26,7 @@ from tradeflood.runner.spill import Spill
 from tradeflood.runner.stream import Stream
 from tradeflood.store import Store
 from tradeflood.store.known import KnownStore
+from tradeflood.transport import Pause
 
 log = logging.getLogger("tradeflood")
 
@@ -66,7 +67,8 @@ class Report:
     """What a run did: its datasets, and what failed on the way, one line each.
 
     `spilled` rows wait on the disk for the next run, `lost` ones could not be kept anywhere, `dropped` ones came while
-    too many waited. `findings` are those of the audit that went on beside it, market by market.
+    too many waited. `findings` are those of the audit that went on beside it, market by market. `pauses` are those that
+    venues have ordered and that were not over in the end.
     """
 
     collected: list[Collected] = field(factory=list)
@@ -77,6 +79,7 @@ class Report:
     lost: int = 0
     dropped: int = 0
     findings: list[audit.Report] = field(factory=list)
+    pauses: list[Pause] = field(factory=list)
 
 
 class Runner:
@@ -319,7 +322,8 @@ class Runner:
         failures, dropped = list(self._failures), self.dropped
         if dropped:
             failures.append(f"{dropped} live rows were dropped, because too many waited; holes are asked for again")
-        return Report(collected, failures, began, self._clock.now(), spilled, lost, dropped, findings)
+        pauses = self._flood.network.limiter.pauses()
+        return Report(collected, failures, began, self._clock.now(), spilled, lost, dropped, findings, pauses)
 
 
 def _wants(flood: Flood) -> Iterator[tuple[Query[Any], str | None]]:

@@ -21,6 +21,7 @@ from tradeflood.planner import Query, Run
 from tradeflood.runner.execute import carry_out
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.stream import Stream
+from tradeflood.transport import Rank
 from tradeflood.turns import Ask
 
 SEVERAL = 4
@@ -160,7 +161,7 @@ class Sweeper:
 
     async def _fetched(self, *queries: Query[Any]) -> Run:
         run = Run(queries, self._flood.venues, self._flood.clock.now())  # not stored: nobody has asked for these lists
-        await carry_out(run, self._flood.network, reserved=True)
+        await carry_out(run, self._flood.network, rank=Rank.FIRST)
         return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -10,6 +11,17 @@ from tradeflood.turns import BoundTurn, Budget, Reply, Request
 
 Kind: TypeAlias = Literal["rest", "paged", "poll", "feed"]
 """The types of turn for which a proxy scheme may choose another exit."""
+
+
+class Rank(IntEnum):
+    """Who goes first where a budget is short: each leaves a part of it to those above."""
+
+    COMMON = 0
+    """Polls, lists, and what people ask for."""
+    PATIENT = 1
+    """Refills that can wait for longer than the budget's window, where others cannot."""
+    FIRST = 2
+    """All other refills."""
 
 
 class Exit(Struct, frozen=True, gc=False):
@@ -35,8 +47,7 @@ class Call(Struct, frozen=True, gc=False):
     weight: int
     headers: tuple[tuple[str, str], ...] = ()
     exit: Exit = DIRECT
-    reserved: bool = False
-    """Whether it may spend what is reserved of its budget for refills."""
+    rank: Rank = Rank.COMMON
 
 
 class Transport(Protocol):
@@ -51,10 +62,8 @@ class Transport(Protocol):
         ...
 
 
-def call_of(
-    bound: BoundTurn[..., object], request: Request, kind: Kind, leave: Exit, *, reserved: bool = False
-) -> Call:
+def call_of(bound: BoundTurn[..., object], request: Request, kind: Kind, leave: Exit, rank: Rank = Rank.COMMON) -> Call:
     """The call that a turn's request is."""
     rest = bound.connector.rest
     weight = bound.spec.weight if request.weight is None else request.weight
-    return Call(bound.connector.venue, rest.url, request, kind, bound.budget, weight, rest.headers, leave, reserved)
+    return Call(bound.connector.venue, rest.url, request, kind, bound.budget, weight, rest.headers, leave, rank)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-from attrs import define
+from attrs import define, evolve
 
 from tradeflood.errors import RateLimited
 from tradeflood.models.time import DAY, MINUTE, MS, SECOND, iso
-from tradeflood.transport.base import Call, Exit, Transport
+from tradeflood.transport.base import Call, Exit, Rank, Transport
 from tradeflood.transport.clock import Clock
 from tradeflood.turns import Budget, Feed, Reply
 
 _LAG = 5 * MS  # a request that was sent later may be counted earlier by the venue: keep windows a little apart
 _FAR = 100_000 * DAY  # as late as a date can be written
+_SHORT, _LONG = 5 * SECOND, MINUTE  # how long a venue is left alone that does not say until when, at first and at last
+
+LEAVES: Mapping[Rank, int] = {Rank.COMMON: 100, Rank.PATIENT: 50, Rank.FIRST: 0}
+"""How many hundredths of what is reserved of a budget are left to those of higher rank."""
 
 
 @define
@@ -30,10 +37,8 @@ class Window:
 
     def __init__(self, budget: Budget) -> None:
         self.limit, self.per = budget.limit, budget.per + _LAG
-        self.turns = {
-            False: asyncio.Lock(),
-            True: asyncio.Lock(),
-        }  # who waits goes in the order of asking, refills by themselves
+        self.turns = {rank: asyncio.Lock() for rank in Rank}  # who waits goes in the order of asking, by rank
+        self.spread = 0  # when the next one may go of those that can wait
         self._log: deque[Spent] = deque()
         self._used = 0
         self._last = 0
@@ -52,6 +57,10 @@ class Window:
             left -= spent.weight
             at = max(at, spent.at + self.per)
         return at
+
+    def left_over(self, rank: Rank, reserve: int) -> int:
+        """The weight that a rank leaves to those above it, where so many hundredths are reserved: at least one, if it can."""
+        return min(-(-self.limit * reserve * LEAVES[rank] // 10_000), self.limit - 1)
 
     def spend(self, at: int, weight: int) -> Spent:
         """Take a weight as spent. Put `at` of what comes back later, once it is known when the venue counted it."""
@@ -78,6 +87,39 @@ class Window:
             self._used -= self._log.popleft().weight
 
 
+@define
+class Pause:
+    """Until when a venue is not to be asked, in ns: of what counts on a `budget`, or of nothing at all where it is None.
+
+    `exit` is from where, None for a budget that is not counted by address; `held` are the paths that wait or are refused
+    meanwhile; `times` is how often in a row it said so and named no end.
+    """
+
+    venue: str
+    budget: str | None
+    exit: Exit | None
+    until: int = 0
+    times: int = 0
+    held: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line, such as: somewhere: not to be asked before 2026-01-01T00:01:00Z (its limit of trades); waiting: /trades."""
+        why = "we are banned" if self.budget is None else f"its limit of {self.budget}"
+        through = f" through {self.proxy}" if self.proxy else ""
+        return f"{self.venue}: not to be asked{through} before {self.moment} ({why}); waiting: {', '.join(self.held)}"
+
+    @property
+    def moment(self) -> str:
+        """Until when, as it is written, in UTC, to the next second."""
+        return iso(min(-(-self.until // SECOND) * SECOND, _FAR))
+
+    @property
+    def proxy(self) -> str:
+        """Host and port of the proxy that it concerns, without its password; empty where it is none."""
+        url = self.exit.proxy if self.exit else None
+        return urlsplit(url).netloc.rpartition("@")[2] if url else ""
+
+
 class Seat:
     """One of the connections that a venue lets be open at once. Give it back when the connection is over."""
 
@@ -95,22 +137,32 @@ class Limiter:
     """The budgets of all venues, per exit where they count per address; and the pauses that venues ordered.
 
     `longest` is the pause in ns for which a call is kept; one that is longer refuses it at once. `reserve` is how many
-    hundredths of every budget are left to refills, nought where nobody refills.
+    hundredths of every budget are left to refills, half of it to those that cannot wait; nought where nobody refills.
+    Refills that can wait take half of a budget at most, evenly spread, so that the others find room at any time.
     """
 
     def __init__(self, clock: Clock, longest: int = 5 * MINUTE) -> None:
         self._clock, self._longest = clock, longest
         self._windows: dict[tuple[str, str, Exit | None], Window] = {}
-        self._paused: dict[tuple[str, Exit], int] = {}
+        self._pauses: dict[tuple[str, str | None, Exit | None], Pause] = {}
+        self._waiting: dict[object, Call] = {}
         self.reserve = 0
         self._seats: dict[tuple[str, Exit], asyncio.Semaphore] = {}
 
     async def spend(self, call: Call) -> Spent:
-        """Wait until a call may be made; calls of one budget go in the order of asking. What was spent for it.
+        """Wait until a call may be made; calls of one budget and rank go in the order of asking. What was spent for it.
 
         Raises RateLimited where the venue has ordered a pause longer than anybody waits.
         """
-        return await self._book(self._window(call), call.venue, call.exit, call.weight, reserved=call.reserved)
+        ticket = object()
+        self._waiting[ticket] = call
+        try:
+            return await self._book(call)
+        except BaseException:
+            self._hold(call)
+            raise
+        finally:
+            del self._waiting[ticket]
 
     def answered(self, spent: Spent) -> None:
         """The call is over: the venue counted it somewhere between then and now, so take it as counted now."""
@@ -126,7 +178,7 @@ class Limiter:
             windows.append(self._windows[key])
         if not windows:
             return
-        async with windows[0].turns[True]:
+        async with windows[0].turns[Rank.FIRST]:
             while (at := max(window.room(self._clock.now(), 1) for window in windows)) > (now := self._clock.now()):
                 await self._clock.sleep(at - now)
             for window in windows:
@@ -142,21 +194,29 @@ class Limiter:
             await free.acquire()
         return Seat(free)
 
-    async def _book(
-        self, window: Window, venue: str, leave: Exit | None, weight: int, *, reserved: bool = True
-    ) -> Spent:
-        left_over = 0 if reserved else window.limit * self.reserve // 100
-        async with window.turns[reserved]:
+    async def _book(self, call: Call) -> Spent:
+        window, rank = self._window(call), call.rank
+        left_over = window.left_over(rank, self.reserve)
+        async with window.turns[rank]:
             while True:
                 now = self._clock.now()
-                paused = 0 if leave is None else self._paused.get((venue, leave), 0)
-                if paused - now > self._longest:
-                    raise RateLimited(f"{venue}: not to be asked before {iso(min(paused, _FAR))}", until=paused)
-                at = max(paused, window.room(now, weight, left_over))
+                pause = max(self._pauses_of(call), key=lambda pause: pause.until)
+                if pause.until - now > self._longest:
+                    raise RateLimited(
+                        f"{call.venue}: not to be asked before {pause.moment}",
+                        until=pause.until,
+                        banned=pause.budget is None,
+                    )
+                at = max(pause.until, window.room(now, call.weight, left_over))
+                if rank is Rank.PATIENT:
+                    at = max(at, window.spread)
                 if at <= now:
                     break
                 await self._clock.sleep(at - now)
-            return window.spend(now, weight)
+            if rank is Rank.PATIENT:
+                begun = max(window.spread, now - window.per // 4)  # some may go at once
+                window.spread = begun + 2 * window.per * call.weight // window.limit
+            return window.spend(now, call.weight)
 
     def left(self, venue: str, budget: Budget) -> int:
         """The weight of a budget that may be spent now; of several exits, from the one that has the least."""
@@ -168,16 +228,55 @@ class Limiter:
         """Take the venue's own count of a budget."""
         self._window(call).correct(self._clock.now(), used)
 
-    def pause(self, call: Call, until: int | None) -> int:
-        """Stop everything towards a venue from this exit, until a moment; one window, at most a minute, if it named none."""
-        if until is None:
-            until = self._clock.now() + min(max(call.budget.per, SECOND), 60 * SECOND)
-        key = (call.venue, call.exit)
-        self._paused[key] = max(until, self._paused.get(key, 0))
-        return self._paused[key]
+    def pause(self, call: Call, until: int | None, *, banned: bool = False) -> int:
+        """Stop what counts on the budget of a call until a moment, or all that leaves for the venue from there; until when.
+
+        Where the venue named no moment, it is short at first and twice as long each time, up to a minute and some chance;
+        a ban is a minute at once. What was asked together is refused together: that counts as once.
+        """
+        now, pause = self._clock.now(), self._pauses_of(call)[banned]
+        if pause.until <= now:
+            pause.held = ()
+        if until is None and pause.until <= now:
+            first = _LONG if banned else min(max(call.budget.per, SECOND), _SHORT)
+            wait = min(first << pause.times, _LONG)
+            pause.times += wait < _LONG
+            until = now + wait + random.randrange(wait // 2)  # noqa: S311 - jitter
+        pause.until = max(until or 0, pause.until)
+        self._hold(call)
+        return pause.until
+
+    def accepted(self, call: Call) -> None:
+        """The venue has given a good answer: the next pause without an end is short again."""
+        for pause in self._pauses_of(call):
+            if pause.until <= self._clock.now():
+                pause.times = 0
+
+    def pauses(self, longer: int = 0) -> list[Pause]:
+        """The pauses that venues have ordered and that go on for longer than so many ns."""
+        for call in self._waiting.values():
+            self._hold(call)
+        until = self._clock.now() + longer
+        return [evolve(pause) for pause in self._pauses.values() if pause.until > until]
+
+    def _pauses_of(self, call: Call) -> tuple[Pause, Pause]:
+        """The pause of a call's budget, and that of its exit."""
+        keys = (self._key(call), (call.venue, None, call.exit))
+        budget, ban = (self._pauses.setdefault(key, Pause(*key)) for key in keys)
+        return budget, ban
+
+    def _hold(self, call: Call) -> None:
+        """Note that a call is held up by the pauses that are not over."""
+        for pause in self._pauses_of(call):
+            if pause.until > self._clock.now() and call.request.path not in pause.held:
+                pause.held += (call.request.path,)
+
+    @staticmethod
+    def _key(call: Call) -> tuple[str, str, Exit | None]:
+        return call.venue, call.budget.name, call.exit if call.budget.scope == "ip" else None
 
     def _window(self, call: Call) -> Window:
-        key = (call.venue, call.budget.name, call.exit if call.budget.scope == "ip" else None)
+        key = self._key(call)
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = Window(call.budget)

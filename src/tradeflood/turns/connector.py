@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
@@ -31,6 +32,8 @@ class Settings:
 
 
 _DIGITS = 12  # a number of seconds that is longer is none
+_HEAD = 2_000  # bytes of a refusal that are looked at
+_BANNED = re.compile(rb"\bIP\b[^.;<>]{0,40}\b(banned|blocked)\b", re.IGNORECASE)
 
 
 class Connector:
@@ -87,8 +90,9 @@ class Connector:
             if reply.body.lstrip()[:1] == b"<":
                 raise Unavailable(f"{self.venue}: a page instead of data (HTTP {status}): {excerpt(reply.body)}")
             return
-        if status in {429, 418}:
-            raise RateLimited(f"{self.venue}: too many requests (HTTP {status})", until=retry_after(reply))
+        if (banned := is_ban(reply)) or status == 429:
+            text = f"{self.venue}: too many requests (HTTP {status})"
+            raise RateLimited(text, until=retry_after(reply), banned=banned)
         if status >= 500 or status in {403, 408}:
             raise Unavailable(f"{self.venue}: HTTP {status}: {excerpt(reply.body)}")
         raise Refused(f"{self.venue}: HTTP {status}: {excerpt(reply.body)}")
@@ -216,6 +220,11 @@ def retry_after(reply: Reply) -> int | None:
         return from_datetime(parsedate_to_datetime(text)) if text else None
     except ValueError:
         return None
+
+
+def is_ban(reply: Reply) -> bool:
+    """Whether a refusal concerns everything from this address rather than one budget: HTTP 418, or a body that says so."""
+    return reply.status == 418 or (reply.status in {403, 429} and _BANNED.search(reply.body[:_HEAD]) is not None)
 
 
 def excerpt(body: bytes) -> str:
