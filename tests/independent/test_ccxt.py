@@ -15,6 +15,7 @@ import pytest
 from tradeflood import Candle, Flood, Market, Trade
 from tradeflood.models import interval
 from tradeflood.models.time import DAY, HOUR, MINUTE, MS, SECOND, iso, parse_time
+from tradeflood.planner import Query
 from tradeflood.replay.server import serve
 
 ccxt = pytest.importorskip("ccxt", reason="ccxt is not installed: it is in the group test of pyproject.toml")
@@ -415,7 +416,7 @@ def test_live_trades(venue):
     async def main():
         async with both(venue, speed=60, library=pro) as (client, flood):
             await client.load_markets()
-            live = flood.stream(Trade, f"{venue}:BTC/USDT", kind=LIVE[venue])
+            live = flood.stream_of([Query(Trade, f"{venue}:BTC/USDT", kind=LIVE[venue])])
             heard, mine = await asyncio.gather(heard_by(client, 40), heard_by_us(live, 60))
             return heard, mine
 

@@ -7,6 +7,7 @@ import pytest
 import tradeflood as tf
 from tradeflood.errors import DeclarationError, UsageError
 from tradeflood.models.time import parse_time
+from tradeflood.planner import Query
 from tradeflood.replay.server import serve
 from tradeflood.replay.simulated import Simulated
 from tradeflood.runner.flood import Flood
@@ -26,7 +27,10 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def stream(venue, *faults, fast=None, enough=80, model=tf.Trade, speed=500, until=None, **variant):
-    """The rows that came, the venue's health, and what was played. Waiting between connections takes no time."""
+    """The rows that came, the venue's health, and what was played.
+
+    Waiting between connections takes no time, so that nobody is the witness of a silence: a minute of it is over at once.
+    """
     if fast:
         pytest.importorskip("picows")
 
@@ -34,7 +38,7 @@ def stream(venue, *faults, fast=None, enough=80, model=tf.Trade, speed=500, unti
         rows = []
         async with serve(Simulated(3), [venue], speed=speed, start=START, faults=faults, seed=2) as served:
             async with Flood({"venues": served.settings()}, clock=FakeClock(START)) as flood:
-                live = flood.stream(model, f"{venue}:{VENUES[venue]}", fast=fast, **variant)
+                live = flood.stream_of([Query(model, f"{venue}:{VENUES[venue]}", **variant)], fast=fast)
                 async for batch in live.batches():
                     rows += batch
                     if len(rows) >= enough and (until is None or until(live.health[venue])):

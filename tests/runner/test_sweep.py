@@ -52,7 +52,7 @@ def looked(asks, *hours, last=None):
         desk = desk_of("contiguous")(Simulated(5), Clock(1, START, monotonic=clock.now))
         wire = FakeTransport(answers_of(desk, clock), clock)
         async with Flood({}, transport=wire, clock=clock) as flood:
-            sweeper = Sweeper(flood)
+            sweeper = Sweeper(flood.venues, flood.network)
             for hour in hours:
                 await clock.sleep(START + hour * HOUR - clock.now())
                 await sweeper.look(stream, "contiguous", asks, last or {}, clock.now())

@@ -5,9 +5,9 @@ from tradeflood.live.escalation import Condition, Escalation, Rung, Standing, co
 from tradeflood.live.freshness import Freshness
 from tradeflood.live.offsets import Offsets
 from tradeflood.live.pair import Agreement, United
-from tradeflood.live.witness import is_dead, witnesses
+from tradeflood.live.witness import happened, is_dead, witnesses
 
 __all__ = [
     "Agreement", "Condition", "Conversation", "Escalation", "Freshness", "Offsets", "Rung", "Standing", "United", "condition",
-    "is_dead", "witnesses",
+    "happened", "is_dead", "witnesses",
 ]  # fmt: skip

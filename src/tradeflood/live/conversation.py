@@ -15,6 +15,9 @@ from tradeflood.models.time import SECOND
 from tradeflood.turns import Acked, Answer, Connector, Denied, Event, Feed, Heartbeat, Leaving, Out, Rows
 from tradeflood.turns.connector import excerpt
 
+AT_ONCE = 2
+"""How many messages may wait so that one more is still said soon."""
+
 ANSWERS = 100
 """How many pongs and pings may wait to be written: a venue that asks faster than it may be answered wants the newest."""
 
@@ -45,7 +48,9 @@ class Conversation:
         self._number = 0
         self._asked: dict[int, tuple[str, ...]] = {}
         self._answers: deque[Out] = deque(maxlen=ANSWERS)  # pongs and pings go first
-        self._outbox: deque[Out] = deque()
+        self._outbox: deque[tuple[Out, tuple[str, ...]]] = deque()  # with the topics that a message subscribes
+        self._unsaid: set[str] = set()
+        self._said: dict[str, int] = {}
         self._pace, self._subscribing = Pace(feed.messages), Pace(feed.subscriptions)
         self._resumes = type(connector).resume is not Connector.resume
         self._subscribe(tuple(topics), positions)
@@ -58,14 +63,12 @@ class Conversation:
         """Take a topic back: nobody wants it now."""
         self.wanted.pop(topic, None)
         self.acked.discard(topic)
-        for part in self._parts("unsubscribe", (topic,)):
-            self._outbox += part
+        self._say("unsubscribe", (topic,))
 
     def again(self, topic: str, position: tuple[int, str] | None = None) -> None:
         """Subscribe a topic anew: it was acknowledged and says nothing; or it is wanted once more."""
         if topic in self.wanted:
-            for part in self._parts("unsubscribe", (topic,)):
-                self._outbox += part
+            self._say("unsubscribe", (topic,))
         self.wanted[topic] = None
         self.acked.discard(topic)
         self.denied.pop(topic, None)
@@ -77,9 +80,17 @@ class Conversation:
             if topic in going_on:
                 self._number += 1
                 self._asked[self._number] = (topic,)
-                self._outbox += self._connector.resume(topic, *positions[topic], self._number)
-        for part in self._parts("subscribe", tuple(topic for topic in topics if topic not in going_on)):
-            self._outbox += part
+                self._queue(self._connector.resume(topic, *positions[topic], self._number), (topic,))
+        self._say("subscribe", tuple(topic for topic in topics if topic not in going_on))
+
+    def _say(self, verb: str, topics: tuple[str, ...]) -> None:
+        for frames, about in self._parts(verb, topics):
+            self._queue(frames, about if verb == "subscribe" else ())
+
+    def _queue(self, frames: Iterable[Out], topics: tuple[str, ...]) -> None:
+        for frame in frames:
+            self._outbox.append((frame, topics))
+            self._unsaid.update(topics)
 
     # ---------------------------------------------------------------- out
 
@@ -95,8 +106,11 @@ class Conversation:
             if self._answers:
                 out.append(self._answers.popleft())
             elif self._outbox and self._subscribing.next(now) <= now:
-                out.append(self._outbox.popleft())
+                frame, topics = self._outbox.popleft()
+                out.append(frame)
                 self._subscribing.did(now)
+                self._unsaid.difference_update(topics)
+                self._said |= dict.fromkeys(topics, now)
             else:
                 break
             self._pace.did(now)
@@ -153,8 +167,23 @@ class Conversation:
         return bool(self._answers or self._outbox)
 
     def may_subscribe(self, now: int) -> bool:
-        """Whether a subscription can be said at once, within the venue's limits."""
-        return not self._outbox and max(self._pace.next(now), self._subscribing.next(now)) <= now + SECOND
+        """Whether a subscription can be said soon, within the venue's limits and after the little that waits."""
+        return len(self._outbox) <= AT_ONCE and max(self._pace.next(now), self._subscribing.next(now)) <= now + SECOND
+
+    def subscribed_at(self, topic: str) -> int | None:
+        """When a topic was last subscribed; None while that waits in line."""
+        return None if topic in self._unsaid else self._said.get(topic, self._opened)
+
+    def takes_over(self, old: Conversation) -> None:
+        """Nothing; what both have subscribed was listened to without a break since the old one did."""
+        for topic in self.wanted.keys() & old.wanted.keys() - self._unsaid:
+            if (at := old.subscribed_at(topic)) is not None:
+                self._said[topic] = at
+
+    @property
+    def unanswered(self) -> set[str]:
+        """The topics that the venue has neither acknowledged nor refused."""
+        return self.wanted.keys() - self.acked - self.denied.keys()
 
     @property
     def expires(self) -> int | None:
@@ -217,13 +246,13 @@ class Conversation:
 
     # ---------------------------------------------------------------- messages, as large as the venue takes them
 
-    def _parts(self, verb: str, topics: tuple[str, ...]) -> Iterator[Iterable[Out]]:
+    def _parts(self, verb: str, topics: tuple[str, ...]) -> Iterator[tuple[Iterable[Out], tuple[str, ...]]]:
         most = self._feed.topics_per_message
         for at in range(0, len(topics), most):
             yield from self._fit(verb, topics[at : at + most])
 
-    def _fit(self, verb: str, topics: tuple[str, ...]) -> Iterator[Iterable[Out]]:
-        """One message, or the messages of both halves where it would be too long."""
+    def _fit(self, verb: str, topics: tuple[str, ...]) -> Iterator[tuple[Iterable[Out], tuple[str, ...]]]:
+        """One message with its topics, or the messages of both halves where it would be too long."""
         number = self._number + 1
         frames = list(self._connector.say(verb, topics, number))
         longest = max((len(frame.encode() if isinstance(frame, str) else frame) for frame in frames), default=0)
@@ -234,4 +263,4 @@ class Conversation:
             return
         self._number = number
         self._asked[number] = topics if verb == "subscribe" else ()
-        yield frames
+        yield frames, topics

@@ -18,13 +18,15 @@ _SMOOTH = 16  # of how many gaps the mean is, roughly
 class Freshness:
     """The silence of one subscription."""
 
-    __slots__ = ("_gap", "_heard", "_since", "_trusted", "began", "fresh_since", "is_quiet")
+    __slots__ = ("_gap", "_heard", "_since", "_trusted", "began", "fresh_since", "is_quiet", "silent_since")
 
     def __init__(self, now: int, gap: int | None = None) -> None:
         self._since, self._gap = now, gap
         self._heard: int | None = None
         self._trusted = False
         self.began = self.fresh_since = now
+        self.silent_since = now
+        """Since when nothing was heard, nor anything done about it: what traded later contradicts the silence."""
         self.is_quiet = False
         """Whether the last that is known is what a witness said: nothing happened."""
 
@@ -34,8 +36,8 @@ class Freshness:
         return self._heard
 
     @property
-    def silent_since(self) -> int:
-        """Since when nothing was heard, nor believed, nor done about it: what traded later contradicts the silence."""
+    def doubtful_since(self) -> int:
+        """Since when nobody vouches for the silence: later than it began where a witness said that nothing happened."""
         return self._since
 
     @property
@@ -52,7 +54,7 @@ class Freshness:
             if gap > LEAST and now - self._since > self.patience:
                 self.fresh_since = now
             self._gap = gap if self._gap is None else self._gap + (gap - self._gap) * min(rows, _SMOOTH) // _SMOOTH
-        self._heard = self._since = now
+        self._heard = self._since = self.silent_since = now
         self._trusted = True
         self.is_quiet = False
 
@@ -64,10 +66,12 @@ class Freshness:
     def paused(self, now: int) -> None:
         """Nothing was read up to now, by our own will: that silence says nothing."""
         self._since = max(self._since, now)
+        self.silent_since = max(self.silent_since, now)
 
     def mute(self, now: int) -> None:
         """A witness saw what did not come: nothing is fresh until something is heard; suspected again after as long."""
         self._since = max(self._since, now)
+        self.silent_since = max(self.silent_since, now)
         self._trusted = self.is_quiet = False
         self.fresh_since = now
 
@@ -85,6 +89,6 @@ class Freshness:
         """Whether something was heard, or a witness believed, a short while ago."""
         return self._trusted and not self.suspicious(now)
 
-    def suspicious(self, now: int) -> bool:
-        """Whether the silence has lasted too long to be believed."""
-        return now - self._since > self.patience
+    def suspicious(self, now: int, since: int = 0) -> bool:
+        """Whether the silence has lasted too long to be believed, also where it is listened to only since some moment."""
+        return now - max(self._since, since) > self.patience

@@ -5,7 +5,7 @@ A witness is a last trade id, a count or a volume; a price, or a ticker whose cl
 
 from __future__ import annotations
 
-from tradeflood.models import Ticker
+from tradeflood.models import Model, Ticker
 from tradeflood.models.time import DAY, HOUR
 
 DEAD_AFTER = 7 * DAY
@@ -13,6 +13,11 @@ DEAD_AFTER = 7 * DAY
 
 LOOK_AGAIN = 6 * HOUR
 """How often a dead market is looked at again; one bulk ticker tells of all of them."""
+
+
+def happened(row: Model) -> bool:
+    """Whether a row shows that something traded: a trade does, a closed candle unless its volume is nought."""
+    return getattr(row, "closed", True) is not False and getattr(row, "volume", None) != 0
 
 
 def witnesses(before: Ticker, after: Ticker) -> bool | None:

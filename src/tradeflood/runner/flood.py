@@ -29,6 +29,7 @@ from tradeflood.runner.late import disputes_of
 from tradeflood.runner.line import Subscription
 from tradeflood.runner.stream import Stream, subscription
 from tradeflood.runner.venues import SessionVenues
+from tradeflood.runner.witness import Witness
 from tradeflood.spans import EMPTY, Spans
 from tradeflood.steps import Observer, ignore
 from tradeflood.store import Store, open_existing, open_store
@@ -269,18 +270,27 @@ class Flood:
         """Live rows of some markets. `fast` chooses the transport: picows, or websockets; None: what is installed.
 
         `overflow` says what becomes of rows that come while too many wait to be taken: "wait" reads no more until they
-        are, "drop" leaves out and counts what comes; None: what is configured.
+        are, "drop" leaves out and counts what comes; None: what is configured. Of a silence that lasts too long to be
+        believed the venue is asked: `states()` tells what came of it, and a mute subscription is made anew.
         Raises UsageError for what cannot be asked.
         """
         queries = [Query(model, market, **variant) for market in markets]
         if not queries:
             raise UsageError("say which market, such as binance:BTC/USDT")
-        return self.stream_of(queries, fast=fast, overflow=overflow)
+        return self.stream_of(queries, fast=fast, overflow=overflow, witness=self._watched)
 
     def stream_of(
-        self, wanted: Sequence[Query[Any] | Ask], *, fast: bool | None = None, overflow: str | None = None
+        self,
+        wanted: Sequence[Query[Any] | Ask],
+        *,
+        fast: bool | None = None,
+        overflow: str | None = None,
+        witness: Callable[[Stream[Any]], Coroutine[Any, Any, None]] | None = None,
     ) -> Stream[Any]:
-        """Live rows of what some queries name, or of datasets that are known already."""
+        """Live rows of what some queries name, or of datasets that are known already; `witness` goes on beside them.
+
+        Without one, whoever reads the stream tells it which silences are `quiet`, and which `mute`.
+        """
         overflow = self.config.overflow if overflow is None else overflow
         if overflow not in OVERFLOWS:
             raise UsageError(f"overflow must be {' or '.join(map(repr, OVERFLOWS))}, not {overflow!r}")
@@ -290,9 +300,19 @@ class Flood:
             asks += await self.asks([want for want in wanted if isinstance(want, Query)])
             return tuple(self._subscribed(ask)[0] for ask in asks)
 
-        stream: Stream[Any] = Stream(prepare, self.network, self.recorder, fast=fast, drops=overflow == "drop")
+        stream: Stream[Any] = Stream(
+            prepare, self.network, self.recorder, fast=fast, drops=overflow == "drop", witness=witness
+        )
         self._streams.add(stream)
         return stream
+
+    async def _watched(self, stream: Stream[Any]) -> None:
+        await Witness(self.venues, self.network, stream).watch()
+
+    def _refuses(self, query: Query[Any]) -> bool:
+        """Whether the venue's feed says no to a market that it does not know."""
+        feed = self.venues.connector(query.venue).feed
+        return feed is None or feed.refuses
 
     def _subscribed(self, ask: Ask) -> tuple[Subscription, Numbering]:
         """The subscription of an ask, and what the ids of its rows say of one another."""

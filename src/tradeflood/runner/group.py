@@ -101,6 +101,22 @@ class Place:
         """What the venue calls it."""
         return self.channel.sub.topic or ""
 
+    @property
+    def subscribed_at(self) -> int | None:
+        """Since when it is subscribed on the connection that there is; None where it is not, or waits for its turn to be."""
+        line = self.group.line
+        return None if line is None or self.closed_since is not None else line.conversation.subscribed_at(self.topic)
+
+    @property
+    def silent_since(self) -> int:
+        """Since when it is silent by its own fault."""
+        return max(self.channel.freshness.silent_since, self.subscribed_at or 0)
+
+    def is_suspicious(self, now: int) -> bool:
+        """Whether it is subscribed, and silent for longer than can be believed."""
+        subscribed = self.subscribed_at
+        return subscribed is not None and self.channel.freshness.suspicious(now, subscribed)
+
 
 class Group:
     """Topics that share a connection: their channels, which outlive it, and what stands in for it.
@@ -286,6 +302,8 @@ class Group:
             health.complain(f"{self.venue}: no successor yet: {why}")
             await self._drop(new)
             return False
+        self._catch_up(new)
+        new.conversation.takes_over(old.conversation)
         self.line = new
         self.channels = new.channels
         health.replaced += 1
@@ -295,6 +313,15 @@ class Group:
         for channel in self.all_channels():
             channel.replaced(now)
         return True
+
+    def _catch_up(self, new: Line) -> None:
+        """Tell a successor which markets were found dead, or alive again, since it was opened."""
+        for topic in new.channels.keys() - self.channels.keys():
+            del new.channels[topic]
+            new.shut(topic)
+        for topic in self.channels.keys() - new.channels.keys():
+            new.channels[topic] = self.channels[topic]
+            new.again(topic)
 
     async def _overlap(self, old: Line, new: Line) -> str | None:
         """Wait until the new line is acknowledged and overlaps the old one on every topic; why it cannot take over.
@@ -312,7 +339,9 @@ class Group:
             now = clock.now()
             if new.ended is not None:
                 return new.ended
-            if acknowledged is None and new.acknowledged:
+            if acknowledged is None and (
+                new.acknowledged or (now > deadline and new.conversation.unanswered <= old.conversation.unanswered)
+            ):  # what the old one was never told of, nobody need wait for
                 acknowledged = now
                 old.spoken, new.spoken = set(), set()
             if now >= known - KNOWN_FOR // 2:

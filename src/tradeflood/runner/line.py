@@ -380,8 +380,7 @@ class Line:
     @property
     def acknowledged(self) -> bool:
         """Whether the venue has answered for every topic."""
-        told = self.conversation
-        return not told.wanted.keys() - told.acked - told.denied.keys()
+        return not self.conversation.unanswered
 
     async def _talk(self) -> None:
         """Write what the conversation wants written, until the connection ends."""
@@ -408,7 +407,8 @@ class Line:
                         self._health.complain(f"{self._connector.venue} refused {topic}: {why}")
                 if told.denied and not told.wanted.keys() - told.denied.keys():
                     topic, why = next(iter(told.denied.items()))
-                    raise UsageError(f"{self._connector.venue} refused {topic}: {why}")
+                    had = told.wanted.keys() & self._health.acked  # what the venue has, it refuses for the moment only
+                    raise (TransportError if had else UsageError)(f"{self._connector.venue} refused {topic}: {why}")
                 due = told.due(clock.now())
                 wait = None if due is None else max(0, due - clock.now()) / SECOND
                 with suppress(TimeoutError):

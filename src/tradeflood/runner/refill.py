@@ -18,8 +18,9 @@ from tradeflood.coverage import Claim, Dataset, Frame, State
 from tradeflood.coverage.evidence import PAST_HORIZON
 from tradeflood.errors import TradeFloodError, TransportError, Unavailable
 from tradeflood.models import Candle, interval
-from tradeflood.models.time import SECOND
+from tradeflood.models.time import HOUR, SECOND
 from tradeflood.planner import Query, Run
+from tradeflood.runner.clocks import GRACE, VenueClocks
 from tradeflood.runner.deadlines import CADENCE, NEVER, RESERVE, Cost, Hole, in_order, mean_gap, patient
 from tradeflood.runner.flood import Flood, Refill
 from tradeflood.runner.stream import Stream
@@ -30,7 +31,7 @@ from tradeflood.store.known import KnownStore
 from tradeflood.transport import Rank
 from tradeflood.turns import Ask, Binding, Budget
 
-EDGE_GRACE = 2 * SECOND  # what a stream may still be bringing when a witness is asked
+VOUCHED = HOUR  # how long nothing but a bulk ticker is asked about a silent market
 CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
 LOOK_AGAIN_AFTER = 15 * SECOND  # how old weak evidence is before the venue is asked once more
 WITHIN = 20 * SECOND  # how long the requests of one pass should take at most
@@ -63,7 +64,8 @@ class Refiller:
         """The venues of which more than what is recent is still to be asked for."""
         self.rests: Callable[[Dataset, int], Spans] = lambda _dataset, _now: EMPTY
         """What of a dataset is not asked for at a moment, because that was in vain."""
-        self._sweeper = Sweeper(flood)
+        self._clocks = VenueClocks()
+        self._sweeper = Sweeper(flood.venues, flood.network)
         self._costs: dict[type[Binding[Any]], Cost] = {}
         flood.network.limiter.reserve = RESERVE
 
@@ -130,6 +132,7 @@ class Refiller:
             run = await self._flood.fetch(made, refill=Refill(horizons, plan.doubted, cut, rank))
         finally:
             watching.cancel()
+        self._clocks.learn(run, self._flood.clock.now())
         answered = False
         for hole, query in queries:
             whole = run.works[hole.dataset].frame(EVER) if hole.dataset in run.works else run.frame(query)
@@ -168,16 +171,23 @@ class Refiller:
         streamed = [] if stream is None else [part for part in self._of(venue) if stream.is_listened(part[0])]
         if stream is None or not streamed:
             return
+        ahead = self._clocks.ahead(venue)
         last: dict[str, int] = {}
         silent: dict[Dataset, int] = {}
+        heard: dict[Dataset, int] = {}
         for dataset, target in streamed:
             seen = max(target.since, target.newest, stream.reached(dataset))
             last[dataset.market] = max(seen, last.get(dataset.market, 0))
-            if not issubclass(dataset.model, Candle) and stream.is_suspicious(dataset, now):
-                silent[dataset] = stream.silent_since(dataset)
+            if target.rests_for:  # a venue may refuse a list for one unknown name in it
+                continue
+            if not stream.is_suspicious(dataset, now):
+                if not self._sweeper.is_dead(dataset) and not issubclass(dataset.model, Candle):
+                    heard[dataset] = stream.reached(dataset)
+            elif now < target.asked_at + VOUCHED:
+                silent[dataset] = stream.doubtful_since(dataset, ahead)
         await self._sweeper.look(stream, venue, [target.ask for _, target in streamed], last, now)
         silent = {dataset: since for dataset, since in silent.items() if not self._sweeper.is_dead(dataset)}
-        await self._sweeper.silent(stream, venue, silent, now)
+        await self._sweeper.silent(stream, venue, silent, heard, now, ahead)
 
     # ---------------------------------------------------------------- what to ask for
 
@@ -207,9 +217,12 @@ class Refiller:
             portions = target.backlog.portions(missing, now)
             if missing and target.binding.horizon_rows is not None:
                 portions = [missing.bounds]  # one answer tells of all that it reaches, and what is lost
+            if portions and dataset in suspects and (vouched := self._vouched(dataset, settled, now)):
+                doubted[dataset] = vouched
+                portions[-1] = (min(vouched.bounds[0], portions[-1][0]), portions[-1][1])
             holes += [target.hole(span, now) for span in portions]
             if bridges := target.bridges(missing & Spans.of(*portions)):
-                doubted[dataset] = bridges
+                doubted[dataset] = doubted.get(dataset, EMPTY) | bridges
             behind |= target.backlog.is_behind(missing - Spans.of(*portions), now)
             looks[dataset] = self._weak(target, settled, now)
             for weak in target.around(looks[dataset], now):
@@ -267,16 +280,28 @@ class Refiller:
             return reached
         if settle:
             return now
+        suspicious = stream is not None and stream.is_suspicious(dataset, now)
+        if suspicious:
+            suspects.add(dataset)
         if issubclass(dataset.model, Candle):
             return interval(target.ask.interval).floor(now - CANDLE_GRACE)
-        if stream is not None and stream.is_suspicious(dataset, now):
-            suspects.add(dataset)
+        if suspicious:
             return now
         if stream is not None and target.binding.numbering.is_linked and not stream.is_polled(dataset):
-            return reached if stream.is_fresh(dataset, now) else now
+            if stream.is_fresh(dataset, now) or (stream.is_starting(dataset) and target.asked_at):
+                return reached  # what comes will tell, or the silence will be suspicious
+            return now
         if stream is not None and stream.polls(dataset) and now < reached + target.cadence + target.settle:
             return reached  # its own answers prove as much
-        return reached if now < target.asked_at + target.cadence else now
+        is_vouched = stream is not None and stream.is_quiet(dataset, now)
+        return reached if now < target.asked_at + (VOUCHED if is_vouched else target.cadence) else now
+
+    def _vouched(self, dataset: Dataset, settled: Spans, now: int) -> Spans:
+        """What of a suspicious silence is held on weak evidence: a venue whose answers lag vouches for what it shows later."""
+        if self.stream is None or issubclass(dataset.model, Candle):
+            return EMPTY
+        silent = self.stream.silent_since(dataset, self._clocks.ahead(dataset.venue))
+        return (settled - self._store.solid(dataset)) & Spans.of((max(silent, now - HOUR), now))
 
     def _weak(self, target: Target, settled: Spans, now: int) -> Spans:
         """What is held on an unbracketed answer, and has a neighbour that is known better by now: asked once more."""
@@ -301,7 +326,7 @@ class Refiller:
         target.rest(frame, now)
         span = Spans.of(hole.span)
         if self.stream is not None:
-            target.compare(frame, self.stream.silent_since(dataset))
+            target.compare(frame, self.stream.silent_since(dataset, self._clocks.ahead(dataset.venue)))
         target.learn(whole if target.binding.horizon_rows is not None else frame)
         self._expect(target)
         if looked := plan.looks.get(dataset, EMPTY) & span:
@@ -333,13 +358,15 @@ class Refiller:
     def _witness(self, stream: Stream[Any], target: Target, hole: Hole, now: int) -> None:
         """What answers say of a suspicious silence: rows that the stream did not bring make it mute, none make it quiet.
 
-        Earlier answers count too, and only one that reaches the right edge shows that there are none.
+        Earlier answers count too, and that there are none is believed up to where the answer reaches.
         """
-        settled = now - EDGE_GRACE
-        if target.unheard is not None and target.unheard < settled:
-            stream.mute(target.ask.dataset, now)
-        elif hole.span[1] > settled:
-            stream.quiet(target.ask.dataset, settled)
+        dataset, settled = target.ask.dataset, now - GRACE
+        ahead = self._clocks.ahead(dataset.venue)
+        reached = min(settled, hole.span[1] - ahead)
+        if target.unheard is not None and target.unheard < settled + ahead:
+            stream.mute(dataset, now)
+        elif reached > stream.doubtful_since(dataset):
+            stream.quiet(dataset, reached)
 
     def _after(self, venue: str) -> None:
         """Say which holes are left, and keep the claims few."""

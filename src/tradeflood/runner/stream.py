@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -124,8 +124,9 @@ class Stream(Generic[M]):
         *,
         fast: bool | None = None,
         drops: bool = False,
+        witness: Callable[[Stream[M]], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        self._prepare, self._network = prepare, network
+        self._prepare, self._network, self._witness = prepare, network, witness
         self._wires = Wires(network, recorder, fast, self._health, Room(drops))
         self._dropped = Dropped()
         self._rows: list[M] = []
@@ -191,6 +192,8 @@ class Stream(Generic[M]):
                 for place in sorted(group.places, key=_follows):
                     self._places.setdefault(place.channel.sub.ask.dataset, []).append(place)
                 self._start(self._keep(group))
+        if self._witness is not None and self._places:
+            self._start(self._witness(self))
 
     async def _keep(self, group: Group) -> None:
         """Keep a group's connection; a group whose every topic is refused fails the stream where it is the last one."""
@@ -260,23 +263,38 @@ class Stream(Generic[M]):
         """The time of the newest row that came of a dataset, by the venue's clock; nought where none did."""
         return max((place.channel.reached for place in self._places.get(dataset, ())), default=0)
 
-    def silent_since(self, dataset: Dataset) -> int:
-        """Since when a dataset that is read is silent: what traded later, and did not come, was not brought."""
-        moments = (
-            max(place.channel.reached, place.channel.freshness.silent_since, line.opened_at)
-            for place in self._listening(dataset)
-            if (line := place.group.line) is not None
-        )
-        return max(moments, default=self._network.clock.now())
+    def silent_since(self, dataset: Dataset, ahead: int = 0) -> int:
+        """Since when, by the venue's clock, a dataset that is read is silent: what traded later, and did not come, was not brought.
+
+        `ahead` is how much later it is by that clock than by ours.
+        """
+        moments = (max(place.channel.reached, place.silent_since + ahead) for place in self._listening(dataset))
+        return max(moments, default=self._network.clock.now() + ahead)
+
+    def doubtful_since(self, dataset: Dataset, ahead: int = 0) -> int:
+        """The same, or since when nobody vouches for the silence any more: up to then a witness did."""
+        vouched = [place.channel.freshness.doubtful_since + ahead for place in self._listening(dataset)]
+        return max([self.silent_since(dataset, ahead), *vouched])
 
     def is_suspicious(self, dataset: Dataset, now: int) -> bool:
         """Whether a dataset is streamed, and its silence has lasted too long to be believed without a witness."""
         places = self._listening(dataset)
-        return bool(places) and not self._wires.paused and all(p.channel.freshness.suspicious(now) for p in places)
+        return bool(places) and not self._wires.paused and all(place.is_suspicious(now) for place in places)
 
     def is_fresh(self, dataset: Dataset, now: int) -> bool:
         """Whether a dataset is streamed, something of it came, and its silence, if any, is still believable."""
         return any(place.channel.freshness.fresh(now) for place in self._listening(dataset))
+
+    def is_starting(self, dataset: Dataset) -> bool:
+        """Whether a dataset is streamed, nothing of it ever came, and nobody has contradicted that."""
+        places = self._listening(dataset)
+        return bool(places) and all(
+            p.channel.freshness.heard_at is None and p.ladder.mute_since is None for p in places
+        )
+
+    def is_quiet(self, dataset: Dataset, now: int) -> bool:
+        """Whether nothing comes of a dataset, and a witness said a short while ago that nothing happened."""
+        return self.is_fresh(dataset, now) and all(p.channel.freshness.is_quiet for p in self._listening(dataset))
 
     def is_polled(self, dataset: Dataset) -> bool:
         """Whether nothing of a dataset comes by a feed, so that its rows must be asked for again and again.
@@ -323,7 +341,7 @@ class Stream(Generic[M]):
     def mute(self, dataset: Dataset, now: int) -> None:
         """A witness contradicts: the next thing is done about it, from subscribing anew up to polling."""
         for place in self._listening(dataset):
-            if place.channel.freshness.suspicious(now) or place.ladder.mute_since is not None:
+            if place.is_suspicious(now):
                 self._escalate(place, now)
 
     def shut(self, dataset: Dataset, now: int) -> None:
@@ -340,12 +358,11 @@ class Stream(Generic[M]):
 
     def _listening(self, dataset: Dataset) -> list[Place]:
         """Where a dataset is read now."""
-        places = self._places.get(dataset, ())
-        return [place for place in places if place.group.line is not None and place.closed_since is None]
+        return [place for place in self._places.get(dataset, ()) if place.subscribed_at is not None]
 
     def _escalate(self, place: Place, now: int) -> None:
         group, dataset = place.group, place.channel.sub.ask.dataset
-        health, observe, before = group.health, self._network.observe, place.ladder.last
+        health, observe, since = group.health, self._network.observe, place.silent_since
         assert group.line is not None
         first = place.ladder.mute_since is None
         rung = place.ladder.contradicted(now, may_subscribe=group.line.conversation.may_subscribe(now))
@@ -367,7 +384,7 @@ class Stream(Generic[M]):
             observe("stream.fallback", venue=group.venue, dataset=dataset)
             if place.channel.sub.fallback is not None and place.standing_in is None:
                 place.standing_in = asyncio.create_task(group.poll(place))
-        elif group.reopen("a subscription on it was mute", before):
+        elif group.reopen("a subscription on it was mute", since):
             if rung is Rung.ELSEWHERE:
                 group.move()
             health.reopened += 1
@@ -381,14 +398,16 @@ class Stream(Generic[M]):
             return
         self._looked = now
         for place in list(self._troubled):
-            heard = place.channel.freshness.heard_at
-            if heard is not None and heard > place.ladder.last:
+            subscribed = place.subscribed_at
+            if subscribed is not None and place.ladder.is_over(place.channel.freshness.heard_at, subscribed):
                 self._troubled.discard(place)
                 self._recovered(place)
+        if self._wires.paused:  # the silence is ours
+            return
         for group in self._groups:
             told = None if group.line is None else group.line.conversation
             if told is not None and told.acked:  # a venue that acknowledges nothing cannot be held to it
-                for topic in told.wanted.keys() - told.acked - told.denied.keys():
+                for topic in told.unanswered:
                     self._unanswered(group, topic, now)
             if group.twin is not None and group.line is not None:
                 self._compare(group, group.twin, now)
@@ -403,20 +422,20 @@ class Stream(Generic[M]):
 
     def _unanswered(self, group: Group, topic: str, now: int) -> None:
         """A topic that the venue has not acknowledged, though it has others: as bad as a mute one."""
-        assert group.line is not None
-        if group.line.conversation.has_more_to_say:
-            return
         for place in group.places:
-            if place.topic == topic and place.channel.freshness.suspicious(now):
+            if place.topic == topic and place.is_suspicious(now):
                 self._escalate(place, now)
 
     def _compare(self, group: Group, twin: Group, now: int) -> None:
         """Each of a pair is the other's witness."""
-        others = {place.channel.sub.ask.dataset: place.channel.freshness for place in twin.places}
+        heard = {place.channel.sub.ask.dataset: place.channel.freshness.heard_at for place in twin.places}
         for place in group.places:
-            mine, other = place.channel.freshness, others[place.channel.sub.ask.dataset]
-            silent = mine.began if mine.heard_at is None else mine.heard_at
-            if mine.suspicious(now) and other.heard_at is not None and other.heard_at > silent + mine.patience // 2:
+            other = heard[place.channel.sub.ask.dataset]
+            if (
+                place.is_suspicious(now)
+                and other
+                and other > place.silent_since + place.channel.freshness.patience // 2
+            ):
                 self._escalate(place, now)
 
     # ---------------------------------------------------------------- rows
@@ -486,11 +505,13 @@ def _condition(place: Place, now: int) -> Condition:
     group = place.group
     if place.closed_since is not None:
         return Condition(Standing.CLOSED, place.closed_since)
+    subscribed = place.subscribed_at
     stood_in = group.lost_since if group.standing_in and place.channel.sub.fallback is not None else None
     return condition(
         place.channel.freshness,
         place.ladder,
         now,
+        subscribed=now if subscribed is None else subscribed,
         lost=group.lost_since if group.line is None else None,
         stood_in=stood_in,
     )

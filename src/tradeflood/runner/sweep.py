@@ -17,10 +17,11 @@ from tradeflood.errors import UsageError
 from tradeflood.live import is_dead, witnesses
 from tradeflood.live.witness import LOOK_AGAIN
 from tradeflood.models import Market, Ticker
+from tradeflood.models.time import SECOND
 from tradeflood.planner import Query, Run
-from tradeflood.runner.execute import carry_out
-from tradeflood.runner.flood import Flood
+from tradeflood.runner.execute import Network, carry_out
 from tradeflood.runner.stream import Stream
+from tradeflood.runner.venues import SessionVenues
 from tradeflood.transport import Rank
 from tradeflood.turns import Ask
 
@@ -29,6 +30,9 @@ SEVERAL = 4
 
 WITHIN = 5.0
 """Seconds that a ticker may take. It saves questions; it must not hold up those that bring what is missing."""
+
+LAG = 2 * SECOND
+"""How old a ticker may be when the venue says that it is new."""
 
 KEPT = 2
 """How many tickers of a market are kept beside the one that is compared with."""
@@ -46,22 +50,28 @@ def witnessed(before: Sequence[Ticker], after: Ticker, since: int) -> bool | Non
     return witnesses(older[-1], after)
 
 
+def is_stale(before: Sequence[Ticker], after: Ticker, heard: int) -> bool:
+    """Whether a ticker does not show what was heard of its market since one before: a venue may serve old ones as new."""
+    return any(each.venue_time < heard < after.venue_time - LAG and witnesses(each, after) is False for each in before)
+
+
 @define
 class _Seen:
     """What a venue's lists told so far: tickers by market, and since when which markets are dead."""
 
     looked_at: int
     tickers: dict[str, list[Ticker]] = field(factory=dict)
+    heard: Mapping[Dataset, int] = field(factory=dict)
     dead: dict[str, int] = field(factory=dict)
-    is_single: bool = False
-    """Whether its tickers are had one by one, so that they save nothing."""
+    is_single: bool | None = None
+    """Whether its tickers are had one by one, so that they save nothing; None while that is not known."""
 
 
 class Sweeper:
     """The tickers and lists of all venues, as far as streams need them for witnesses."""
 
-    def __init__(self, flood: Flood) -> None:
-        self._flood = flood
+    def __init__(self, venues: SessionVenues, network: Network) -> None:
+        self._session, self._network = venues, network
         self._venues: dict[str, _Seen] = {}
 
     def is_dead(self, dataset: Dataset) -> bool:
@@ -69,26 +79,47 @@ class Sweeper:
         seen = self._venues.get(dataset.venue)
         return seen is not None and dataset.market in seen.dead
 
-    async def silent(self, stream: Stream[Any], venue: str, since: Mapping[Dataset, int], now: int) -> None:
-        """Ask the venue's bulk ticker about streams that are silent since some moment; those that are quiet are told so."""
+    async def silent(
+        self,
+        stream: Stream[Any],
+        venue: str,
+        since: Mapping[Dataset, int],
+        heard: Mapping[Dataset, int],
+        now: int,
+        ahead: int = 0,
+    ) -> None:
+        """Ask the venue's bulk ticker about streams that are silent since some moment; those that are quiet are told so.
+
+        The others were last `heard` at some moment, and show whether the next ticker is as new as it says. All moments
+        are by the venue's clock, by which it is `ahead` ns later than by ours.
+        """
         seen = self._of(venue, now)
+        before, seen.heard = seen.heard, heard
         markets = sorted({dataset.market for dataset in since})
         if len(markets) < SEVERAL or seen.is_single or not self._has(venue, Ticker):
             return
+        if seen.is_single is False:  # the others cost nothing: what is silent next is compared with their tickers
+            markets = sorted({dataset.market for dataset in (*since, *heard)})
         try:
             async with asyncio.timeout(WITHIN):
                 told, run = await self._tickers(venue, markets)
         except TimeoutError:
             return
-        lists = self._flood.venues.connector(venue).symbols.listed
-        seen.is_single = len(markets) > SEVERAL and len(run.nodes) - lists >= len(markets)
-        for dataset, silent in since.items():
-            after = told.get(dataset.market)
-            if after is not None and witnessed(seen.tickers.get(dataset.market, ()), after, silent) is False:
-                stream.quiet(dataset, min(now, after.venue_time))  # for no longer than the ticker tells
-        for dataset, silent in since.items():
-            if (ticker := told.pop(dataset.market, None)) is not None:
-                seen.tickers[dataset.market] = [*_worth(seen.tickers.get(dataset.market, ()), silent), ticker]
+        lists = self._session.connector(venue).symbols.listed
+        if len(markets) > SEVERAL:
+            seen.is_single = len(run.nodes) - lists >= len(markets)
+        known = {market: seen.tickers.get(market, []) for market in told}
+        if not any(
+            is_stale(known[each.market], told[each.market], at) for each, at in before.items() if each.market in told
+        ):
+            for dataset, silent in since.items():
+                after = told.get(dataset.market)
+                if after is not None and witnessed(known[dataset.market], after, silent) is False:
+                    stream.quiet(dataset, min(now, after.venue_time - ahead))  # for no longer than the ticker tells
+        silences = {dataset.market: silent for dataset, silent in since.items()}
+        for market, ticker in told.items():
+            worth = _worth(known[market], silences[market]) if market in silences else known[market][-KEPT:]
+            seen.tickers[market] = [*worth, ticker]
 
     async def look(
         self, stream: Stream[Any], venue: str, asks: Sequence[Ask], last: Mapping[str, int], now: int
@@ -142,7 +173,7 @@ class Sweeper:
         return self._venues.setdefault(venue, _Seen(now))
 
     def _has(self, venue: str, model: type[Any]) -> bool:
-        venues = self._flood.venues
+        venues = self._session
         try:
             return venues.registry.binding(type(venues.connector(venue)), model, ()).has_history()
         except UsageError:
@@ -160,8 +191,8 @@ class Sweeper:
         return {row.market: row for query in queries for row in run.frame(query)}, run
 
     async def _fetched(self, *queries: Query[Any]) -> Run:
-        run = Run(queries, self._flood.venues, self._flood.clock.now())  # not stored: nobody has asked for these lists
-        await carry_out(run, self._flood.network, rank=Rank.FIRST)
+        run = Run(queries, self._session, self._network.clock.now())  # not stored: nobody has asked for these lists
+        await carry_out(run, self._network, rank=Rank.FIRST)
         return run
 
 

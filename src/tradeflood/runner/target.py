@@ -10,6 +10,7 @@ from attrs import define, field
 
 from tradeflood.coverage import Claim, Frame, State
 from tradeflood.errors import UnknownMarket
+from tradeflood.live import happened
 from tradeflood.live.freshness import GAPS
 from tradeflood.models import Candle, interval
 from tradeflood.models.time import DAY, HOUR, MINUTE, MS, SECOND, iso
@@ -88,9 +89,7 @@ class Target:
 
     def query(self, start: int, end: int) -> Query[Any]:
         """The question for a part of it."""
-        ask = self.ask
-        variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
-        return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)
+        return query_of(self.ask, start, end)
 
     def learn(self, frame: Frame[Any]) -> None:
         """Learn from the rows of an answer how busy the market is, where they are enough to tell."""
@@ -108,7 +107,7 @@ class Target:
             self.unheard = None
         time = self.ask.model.time
         if time is not None:
-            later = [at for row in frame if (at := getattr(row, time)) > silent_since]
+            later = [at for row in frame if happened(row) and (at := getattr(row, time)) > silent_since]
             before = [] if self.unheard is None else [self.unheard]
             self.unheard = min(before + later, default=None)
 
@@ -157,3 +156,9 @@ class Target:
         if last is not None:
             return Hole(self.ask.dataset, span, deadline, min(rows, last), self.cost.of(0), lasts=True)
         return Hole(self.ask.dataset, span, deadline, rows, self.cost.of(rows))
+
+
+def query_of(ask: Ask, start: int, end: int) -> Query[Any]:
+    """The question for [start, end) of what is asked."""
+    variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
+    return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)

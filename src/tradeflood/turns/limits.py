@@ -71,7 +71,8 @@ class Feed:
     of those may subscribe or take back; `attempts` how many connections may be opened per window and address,
     `connections` how many may be open at once; `topics_per_message` and `bytes_per_message` bound one subscription
     message; `lifetime` is when the venue closes a connection, in ns; `others` are further addresses of the same feed,
-    tried in turn when one is mute.
+    tried in turn when one is mute; `refuses` says that it tells when it does not know a topic: where it does not, the
+    venue's list is asked first.
     """
 
     url: str
@@ -87,3 +88,4 @@ class Feed:
     subscriptions: tuple[Per, ...] = field(default=(), converter=windows)
     connections: int | None = None
     others: tuple[str, ...] = ()
+    refuses: bool = True
