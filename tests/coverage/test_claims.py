@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradeflood.coverage import Claim, Dataset, Grade, State, Stretch, clipped, digest_of, held, stretches
-from tradeflood.coverage.claims import good_enough
+from tradeflood.coverage.claims import good_enough, settled
 from tradeflood.models import Candle, Side, Trade
 from tradeflood.spans import Spans
 from tradeflood.testing.strategies import claims, rows
@@ -86,6 +86,17 @@ def test_neighbours_join_only_where_they_are_linked():
 def test_neighbours_that_say_different_things_stay_apart():
     parts = stretches([claim(0, 5, right="8"), claim(5, 9, grade=Grade.D, left="8")])
     assert [(part.end, part.grade) for part in parts] == [(5, Grade.A), (9, Grade.D)]
+
+
+@pytest.mark.parametrize("grade", list(Grade))
+def test_what_was_lost_is_held_once_an_answer_brings_it(grade):
+    """Whatever the order in which the two were made, and on any evidence; what it did not bring stays lost."""
+    lost = claim(0, 10, State.LOST, None, "gone", as_of=7)
+    for as_of in (3, 9):
+        some = [lost, claim(4, 8, grade=grade, as_of=as_of)]
+        assert held(some) == Spans.of((4, 8))
+        assert [part.state for part in stretches(some)] == [State.LOST, State.HELD, State.LOST]
+        assert settled(some) == Spans.of((0, 10))
 
 
 def test_a_dispute_takes_its_part_out_of_what_is_held():

@@ -74,6 +74,12 @@ def test_an_open_edge_goes_when_more_is_known():
     assert compacted([claim(0, 10), claim(4, 10, State.OPEN, None)]) == [claim(0, 10)]
 
 
+def test_lost_goes_where_all_of_it_is_held_since():
+    lost = claim(0, 10, State.LOST, None, "gone", as_of=7)
+    assert {part.state for part in compacted([lost, claim(0, 6), claim(5, 10)])} == {State.HELD}
+    assert set(compacted([lost, claim(0, 6)])) == {lost, claim(0, 6)}
+
+
 def test_a_dispute_goes_once_something_newer_is_held_there():
     old, late = claim(0, 10, as_of=10), claim(3, 5, State.DISPUTED, None, "late", as_of=10, refutes=10)
     assert set(compacted([old, late])) == {old, late}

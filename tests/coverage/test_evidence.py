@@ -264,6 +264,16 @@ def test_a_candle_that_the_venue_calls_unfinished_is_not_held_however_old_it_is(
     assert said(claims, SECOND) == [(2, 3, "held", "A"), (4, 5, "held", "A")]
 
 
+def test_a_candle_that_nothing_shows_to_be_final_is_grade_d_until_something_does():
+    rows = [candle(2), candle(3), candle(4)]
+    covered = Spans.of((2 * SECOND, 5 * SECOND))
+    claims = list(on_grid(CANDLES, "1s", covered, rows, 100 * SECOND, 0, "p", unproven={4 * SECOND}))
+    assert said(claims, SECOND) == [(2, 4, "held", "A"), (4, 5, "held", "D")]
+    later = Spans.of((4 * SECOND, 6 * SECOND))
+    claims += on_grid(CANDLES, "1s", later, [candle(4), candle(5)], 101 * SECOND, 0, "p", unproven={5 * SECOND})
+    assert said(claims, SECOND) == [(2, 5, "held", "A"), (5, 6, "held", "D")]
+
+
 def test_live_candles_are_held_where_they_were_called_closed():
     rows = [candle(2), candle(3), candle(5), candle(6, closed=False), candle(7, closed=None)]
     claims = list(of_live_candles(CANDLES, "1s", rows, 8 * SECOND, "p"))
@@ -327,6 +337,44 @@ def test_ids_that_two_answers_have_left_out_are_believed_of_every_further_one():
         == {claim.grade for claim in confirmed(third, believed)}
         == {Grade.A, Grade.B}
     )
+
+
+def oldest(number, clock, start=0):
+    """The claims of an answer to the range [start, 100) by a venue whose oldest row is of this number and time."""
+    rows = [Link(at, at + 1, trade(at, at)) for at in range(number, 101)]
+    ids = [((number - 1, 101), (start, 100), True, False)]
+    return list(in_sequence(TRADES, ids, Spans.of((number - 1, 101)), rows, clock, 5, "p"))
+
+
+def test_what_lies_before_the_oldest_row_is_lost_once_two_answers_have_said_so():
+    """The second answer has forgotten more, or less: lost is what both have no row of."""
+    first = oldest(40, 1_000)
+    assert said(first) == [(0, 41, "pending", None), (41, 100, "held", "A")]
+    assert confirmed(first, first) == first  # the same answer is no second one
+    assert said(confirmed(oldest(60, 2_000), first))[:2] == [(0, 41, "lost", None), (41, 61, "pending", None)]
+    assert said(confirmed(oldest(20, 2_000), first))[:2] == [(0, 21, "lost", None), (21, 100, "held", "A")]
+
+
+def test_an_answer_that_was_cut_makes_nothing_lost():
+    """The rest comes with the second answer."""
+    claims = oldest(40, 1_000)
+    claims += confirmed(oldest(1, 2_000), claims)
+    assert said(claims) == [(0, 100, "held", "A")]
+
+
+def test_a_range_before_the_oldest_row_is_pending_and_lost_when_it_has_been_asked_for_twice():
+    """Nothing of it is there, and not the row before the first one after it either."""
+    first, second = (
+        list(in_sequence(TRADES, [((39, 40), (0, 20), True, False)], Spans.of((39, 40)), [], clock, 5, "p"))
+        for clock in (1_000, 2_000)
+    )
+    assert said(first) == [(0, 20, "pending", None)]
+    assert said(confirmed(second, first)) == [(0, 20, "lost", None)]
+
+
+def test_before_the_first_row_of_all_nothing_was():
+    claims = in_sequence(TRADES, [((0, 1), (0, 20), True, False)], Spans.of((0, 1)), [], 1_000, 5, "p")
+    assert said(claims) == [(0, 20, "held", "B")]
 
 
 def newest(rows, clock, most=5):

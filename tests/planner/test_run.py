@@ -14,12 +14,13 @@ from tradeflood.models import Candle, Model, Side, Trade
 from tradeflood.models.base import Time
 from tradeflood.models.time import MS, SECOND, iso
 from tradeflood.planner import Query, Run
+from tradeflood.runner.flood import HeldRows, keep
 from tradeflood.spans import EMPTY, Spans
 from tradeflood.store.memory import MemoryStore
 from tradeflood.turns import Binding, Request, get, registry, turn, turn_execution
 
 from . import toy
-from .toy import BASE, CANDLES, SETTLE, SLOW, TRADES, Desk, Truth, Venue, candles, dataset_of, lies, trades
+from .toy import BASE, CANDLES, SETTLE, SLOW, TRADES, Desk, Truth, Venue, candles, dataset_of, drive, lies, trades
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -285,13 +286,61 @@ def test_a_failed_page_takes_exactly_its_span_out(failing):
     assert held(desk.store.claims(dataset_of(query))) == query.spans
 
 
-def test_a_clamped_page_whose_rest_fails_is_held_as_far_as_it_came():
-    """The venue gives two candles of four; the question for the other two fails."""
-    desk = Desk(Venue(Truth(bars=[(at, 9, 0) for at in range(4)]), BASE + 60 * SECOND, clamp=2, failing={2}))
+@pytest.mark.parametrize(
+    ("seconds", "parts"),
+    [(600, [(0, 2_000, "held", "A")]), (60, [(0, 1_000, "held", "A"), (1_000, 2_000, "held", "D")])],
+)
+def test_a_clamped_page_whose_rest_fails_is_held_as_far_as_it_came(seconds, parts):
+    """The venue gives two candles of four; the question for the other two fails. Soon after, nothing shows the second to be final."""
+    desk = Desk(Venue(Truth(bars=[(at, 9, 0) for at in range(4)]), BASE + seconds * SECOND, clamp=2, failing={2}))
     query = candles("forward", 0, 4_000)
     run = desk.ask(query)
-    assert told(desk, query) == [(0, 2_000, "held", "A")]
+    assert told(desk, query) == parts
     assert [toy.in_ms([(f.start, f.end)]) for f in run.frame(query).failures] == [[(2_000, 4_000)]]
+
+
+@define
+class Forgetful(Venue):
+    """A venue that shows no trades with ids below some number."""
+
+    oldest: int = 0
+
+    def rows(self, path, asked, shown):
+        return super().rows(path, asked, [row for row in shown if row.id >= self.oldest])
+
+
+def test_what_a_venue_has_forgotten_is_lost_when_it_was_asked_twice_and_held_when_it_comes_back():
+    """Trades every 4 s, of which the first two are not shown; then they are, and an answer brings them."""
+    truth = Truth([(100 + number, 4_000 * number, 0) for number in range(6)])
+    desk = Desk(Forgetful(truth, BASE + 60 * SECOND, oldest=102))
+    query = trades("counting", 0, 12_000)
+    desk.ask(query)
+    assert told(desk, query) == [(0, 8_001, "pending", None), (8_000, 12_000, "held", "A")]
+    desk.venue.clock += 5 * SECOND
+    desk.ask(query)
+    assert told(desk, query) == [(0, 8_001, "lost", None), (8_000, 12_000, "held", "A")]
+    desk.venue.log.clear()
+    desk.ask(query)
+    assert desk.venue.log == []  # twice is enough
+    desk.venue.oldest = 0
+    run = Run([query], desk.venues, desk.venue.clock, HeldRows(desk.store, {dataset_of(query): query.spans}))
+    keep(drive(run, desk.venue), desk.store)
+    assert told(desk, query) == [(0, 12_000, "held", "A")]
+    assert len(desk.store.read(dataset_of(query), query.start, query.end)) == 3
+    assert lies(desk, dataset_of(query)) == []
+
+
+def test_a_replica_that_was_behind_makes_nothing_lost():
+    """One answer lacks the oldest rows; the next one has them."""
+    truth = Truth([(100 + number, 4_000 * number, 0) for number in range(6)])
+    desk = Desk(Forgetful(truth, BASE + 60 * SECOND, oldest=102))
+    query = trades("counting", 0, 12_000)
+    desk.ask(query)
+    desk.venue.oldest = 0
+    desk.venue.clock += 5 * SECOND
+    desk.ask(query)
+    assert told(desk, query)[0][2:] == ("held", "A")
+    assert held(desk.store.claims(dataset_of(query))).covers(query.spans)
 
 
 def test_a_failed_page_of_ids_leaves_out_the_moments_at_its_edges():

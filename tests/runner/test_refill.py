@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections import Counter
 from decimal import Decimal
 from itertools import pairwise
@@ -10,14 +11,16 @@ import pytest
 from attrs import define, evolve
 
 from tradeflood.coverage import Dataset, Grade, State, held, stretches
+from tradeflood.coverage.claims import good_enough
 from tradeflood.coverage.compact import compacted
+from tradeflood.errors import UnknownMarket
 from tradeflood.models import Candle, Ticker, Trade
 from tradeflood.models.time import DAY, MINUTE, SECOND, parse_time
 from tradeflood.replay.desk import Clock, desk_of
 from tradeflood.replay.faults import Faults, FaultyDesk
 from tradeflood.replay.simulated import Listing, Simulated
 from tradeflood.runner.flood import Flood
-from tradeflood.runner.runner import Runner
+from tradeflood.runner.runner import Report, Runner
 from tradeflood.runner.sweep import witnessed
 from tradeflood.store.known import MANY
 from tradeflood.testing import FakeTransport, answers_of
@@ -111,6 +114,7 @@ class Told:
     flood: Flood = None
     states: list = None
     ended: int = 0
+    report: Report = None
 
     def times(self, path):
         return [at for at, asked in self.asked if asked == path]
@@ -172,7 +176,7 @@ def collected(*wants, seconds, source=None, faults=(), change=None, history="2m"
             beside = [asyncio.ensure_future(watch())]
             if change is not None:
                 beside.append(asyncio.ensure_future(change(runner, desk, clock)))
-            await runner.run(asyncio.Event(), seconds * SECOND)
+            told.report = await runner.run(asyncio.Event(), seconds * SECOND)
             if pause:
                 await clock.sleep(pause * SECOND)
                 await Runner(flood).run(asyncio.Event(), seconds * SECOND)
@@ -318,6 +322,26 @@ def test_what_the_budget_never_suffices_for_is_lost_and_named(first):
     assert all(one.end == other.start for one, other in pairwise(parts))
 
 
+@BOTH_ORDERS
+def test_what_perishes_finds_room_in_a_long_window_that_much_else_would_fill(first):
+    """Twenty requests in ten minutes, and a month of candles takes more than eighty: trades, new every three minutes, are all saved."""
+    told = scarce(first, seconds=40 * 60, history="29d", limits={"requests": 20})
+    ((start, end),) = told.spans(TRADES, State.HELD)
+    assert start < -140
+    assert end > 40 * 60 - 120
+    agrees(told, TRADES, THREE_SECONDS)
+    assert len(told.times("/candles")) >= 4 * 9  # and candles have what is left
+
+
+def test_a_venue_that_told_us_to_wait_is_named_in_the_report():
+    told = collected(("trade", "steady:BTC/USDT"), seconds=60, faults=("429=3600#1:/trades",))
+    (pause,) = told.report.pauses
+    assert (pause.venue, pause.budget, pause.held) == ("steady", "requests", ("/trades",))
+    assert START + 3600 * SECOND <= pause.until < START + 3660 * SECOND
+    told = r"steady: not to be asked before 2026-03-04T06:0[67]:\d\dZ \(its limit of requests\); waiting: /trades"
+    assert re.fullmatch(told, str(pause))
+
+
 @pytest.mark.chaos
 @BOTH_ORDERS
 def test_a_long_pass_does_not_hold_up_what_perishes_meanwhile(first):
@@ -350,7 +374,8 @@ def test_what_only_the_transport_proves_is_looked_at_once_more_and_bracketed(ven
 
 @pytest.mark.chaos
 @pytest.mark.parametrize(
-    ("venue", "most"), [("contiguous", 15), ("snowflake", 65), ("last60", 8), ("offsets", 160), ("multiplicity", 65)]
+    ("venue", "most"),
+    [("contiguous", 15), ("jumping", 180), ("snowflake", 65), ("last60", 8), ("offsets", 160), ("multiplicity", 65)],
 )
 def test_claims_stay_few_for_an_hour_and_so_do_questions(venue, most):
     told = collected(("trade", f"{venue}:BTC/USDT"), seconds=3_600)
@@ -367,6 +392,25 @@ def test_a_run_goes_on_where_the_one_before_it_left_off():
     (dataset,) = told.claims
     whole(told, dataset, since=-5)
     assert told.ended >= START + 420 * SECOND
+
+
+def test_ids_that_jump_are_believed_where_they_were_asked_for_twice_and_join():
+    """Three questions a minute, each for what is new and what it confirms: one claim, however long the run."""
+    told = collected(("trade", "jumping:BTC/USDT"), seconds=600)
+    (dataset,) = told.claims
+    assert told.spans(dataset, State.HELD, grade=Grade.B) == [(-120, 535)]
+    assert len(compacted(told.claims[dataset])) < 10
+    assert len(told.asked) <= 35
+    agrees(told, dataset)
+
+
+@pytest.mark.parametrize("venue", ["jumping", "snowflake"])
+def test_what_was_weak_at_the_end_of_a_run_is_looked_at_by_the_next(venue):
+    told = collected(("trade", f"{venue}:BTC/USDT"), seconds=130, history="10s", pause=60)
+    (dataset,) = told.claims
+    (start, end), *_ = told.spans(dataset, State.HELD, grade=Grade.B)
+    assert start <= -10
+    assert end > 200
 
 
 def test_what_a_venue_has_no_history_of_is_lost():
@@ -399,6 +443,36 @@ def test_a_row_that_came_late_disputes_and_is_healed(fault):
         rows = source.trades("BTC/USDT", "raw", now=end, start=start, end=end, limit=1 << 40)
         assert not [row for row in rows if row.trade_id not in have]
     assert sum(end - start for start, end in sure) > 400 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("venue", "market", "most"),
+    [
+        ("binance", "BTC/USDT", 21),
+        ("bitget", "BTC/USDT", 21),
+        ("nobitex", "BTC/IRT", 42),
+        ("contiguous", "BTC/USDT", 34),
+    ],
+)
+def test_no_candle_of_a_replica_that_lags_is_believed_before_it_is_final(venue, market, most):
+    """Three of ten answers are thirty seconds behind, and the feed is mute: as many questions as if they were not."""
+    told = collected(
+        ({"model": "candle", "interval": "1m"}, f"{venue}:{market}"), seconds=1_200, history="10m", faults=("lagging=30%30", "mute")
+    )  # fmt: skip
+    (dataset,) = told.claims
+    source = Simulated(5).at(venue)
+    real = source.candles(market, "1m", now=1 << 62, start=START - 20 * MINUTE, end=told.ended, limit=1 << 40)
+    stored = {candle.open_time: candle for candle in told.stored[dataset]}
+    sure = [part for part in told.parts[dataset] if part.state is State.HELD and good_enough(part.grade, Grade.B)]
+    for candle in real:
+        if any(part.start <= candle.open_time < part.end for part in sure):
+            assert figures(stored.get(candle.open_time)) == figures(candle)
+    assert sure[-1].end > told.ended - 3 * MINUTE
+    assert len(told.asked) <= most
+
+
+def figures(candle):
+    return candle and (candle.open, candle.high, candle.low, candle.close, candle.volume)
 
 
 # ---------------------------------------------------------------- lists as witnesses
@@ -445,9 +519,18 @@ def test_one_bulk_ticker_answers_for_all_silent_markets():
 # ---------------------------------------------------------------- markets that are not there
 
 
+def test_a_market_that_the_venue_does_not_list_and_refuses_is_a_mistake_that_is_told_at_once():
+    says = r"collect\[0\]: steady: no market 'BTC/USTD'; did you mean steady:BTC/USDT\?"
+    with pytest.raises(UnknownMarket, match=says):
+        collected(("trade", "steady:BTC/USTD"), seconds=600, limits={"requests": 100})
+
+
 def test_a_market_that_the_venue_does_not_know_is_left_alone_longer_and_longer():
-    """Nothing says that it will ever be there: asked for at every pass, it would cost as much as all others together."""
-    told = collected(("trade", "steady:BTC/XYZ"), seconds=600, limits={"requests": 100})
+    """Nothing says that it will ever be there: asked for at every pass, it would cost as much as all others together.
+
+    Its venue gives no list, which would have told that it is a mistake.
+    """
+    told = collected(("trade", "steady:BTC/XYZ"), seconds=600, limits={"requests": 100}, faults=("html=503:/markets",))
     times = told.times("/trades")
     assert 3 <= len(times) <= 10
     assert times[-1] > 100

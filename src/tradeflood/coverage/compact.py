@@ -25,7 +25,7 @@ from tradeflood.coverage.claims import (
     solid,
     standing,
 )
-from tradeflood.coverage.evidence import BRACKETED, edge
+from tradeflood.coverage.evidence import BRACKETED, JUMPED, edge
 from tradeflood.models import Model
 from tradeflood.spans import EMPTY, Span, Spans
 
@@ -33,7 +33,7 @@ from tradeflood.spans import EMPTY, Span, Spans
 def compacted(claims: Iterable[Claim]) -> list[Claim]:
     """Claims with the same meaning as these, as few as can be told without their rows, ascending by start."""
     there = sorted(set(claims), key=_order)
-    final = _joined([claim for claim in there if claim.state in {State.HELD, State.LOST}])
+    final = _joined([claim for claim in there if claim.state in {State.HELD, State.LOST}], disputes(there))
     final = _not_surpassed(_not_implied(final), disputes(there))
     known = settled([*final, *disputes(there)])
     rest = [claim for claim in there if claim.state in {State.OPEN, State.PENDING} and not known.covers(_span(claim))]
@@ -61,13 +61,16 @@ def _span(claim: Claim) -> Spans:
     return Spans.of((claim.start, claim.end))
 
 
-def _joined(claims: Sequence[Claim]) -> list[Claim]:
-    """Neighbours that meet in a number or in a bracketed moment as one; what overlaps is left, for its rows would count twice."""
+def _joined(claims: Sequence[Claim], against: Sequence[Claim]) -> list[Claim]:
+    """Neighbours that meet in a number or in a bracketed moment as one; what overlaps is left, for its rows would count twice.
+
+    So is what was found after a dispute beside what was found before it: as one, both would be refuted.
+    """
     out: list[Claim] = []
     ends: dict[Any, int] = {}  # of what may be continued: where it stands in `out`
     for claim in claims:
         at = ends.pop((_says(claim), claim.left, claim.start), None) if claim.left is not None else None
-        if at is None:
+        if at is None or not _stands_as_well(out[at], claim, against):
             out.append(claim)
             at = len(out) - 1
         else:
@@ -75,6 +78,11 @@ def _joined(claims: Sequence[Claim]) -> list[Claim]:
         if claim.right is not None:
             ends[_says(claim), claim.right, claim.end] = at
     return out
+
+
+def _stands_as_well(one: Claim, other: Claim, against: Sequence[Claim]) -> bool:
+    """Whether two claims as one are refuted nowhere where they are not."""
+    return not against or standing(grown(one, other), against) == standing(one, against) | standing(other, against)
 
 
 def _says(claim: Claim) -> tuple[Any, ...]:
@@ -118,25 +126,31 @@ def _not_surpassed(claims: Sequence[Claim], against: Sequence[Claim]) -> list[Cl
 
 
 def beyond(claims: Iterable[Claim], known: Spans, rows: Sequence[Model]) -> list[Claim]:
-    """The claims, bracketed pages less what is known already: what overlaps cannot be joined, what meets can.
+    """The claims, pages less what is known already: what overlaps cannot be joined, what meets can.
 
     `rows` are those of the answers, ascending. Inside a page rows were seen on both sides of every moment.
     """
     out: list[Claim] = []
     for claim in claims:
-        if claim.evidence != BRACKETED or not (known & _span(claim)):
+        if claim.evidence in _PAGES and known & _span(claim):
+            out += [part_of(claim, start, end, rows) for start, end in _span(claim) - known]
+        else:
             out.append(claim)
-            continue
-        for start, end in _span(claim) - known:
-            within = [row for row in rows if start <= getattr(row, row.time or "") < end]
-            left, right = (
-                (claim.left if start == claim.start else edge(start)),
-                (claim.right if end == claim.end else edge(end)),
-            )
-            out.append(
-                evolve(claim, start=start, end=end, count=len(within), digest=digest_of(within), left=left, right=right)
-            )
     return out
+
+
+_PAGES = {BRACKETED, JUMPED}
+
+
+def part_of(claim: Claim, start: int, end: int, rows: Sequence[Model]) -> Claim:
+    """A part of the claim of a page; where it is bracketed, it may join what meets it there."""
+    within = [row for row in rows if start <= getattr(row, row.time or "") < end]
+    count, digest = len(within), digest_of(within)
+    if claim.evidence == JUMPED:
+        return evolve(claim, start=start, end=end, count=count, digest=digest)
+    left = claim.left if start == claim.start else edge(start)
+    right = claim.right if end == claim.end else edge(end)
+    return evolve(claim, start=start, end=end, count=count, digest=digest, left=left, right=right)
 
 
 def _needed(against: Sequence[Claim], final: Sequence[Claim]) -> list[Claim]:

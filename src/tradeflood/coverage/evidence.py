@@ -3,9 +3,11 @@
 Three kinds of evidence, after the way in which the rows were asked for:
 
 - on a grid (candles): rows on every position of a run are grade A; a stretch without rows between two rows of
-  settled answers is grade B; one at the edge of what was asked is grade D;
+  settled answers is grade B; one at the edge of what was asked is grade D, and so is the newest candle of an answer
+  where nothing shows that it is final;
 - in a sequence (ids): a run of consecutive ids is grade A over the times it stands for; where ids are missing
-  from a complete answer, what lies between the neighbours is grade D;
+  from a complete answer, what lies between the neighbours is grade D; where the venue is known to leave some out, all
+  that one answer shows is grade D, and grade B once it was shown twice: see `jumping`;
 - over a range of time: between the first and the last row is grade B, the edges grade D, but for those beyond
   which a row was seen: up to there it is grade B.
 
@@ -15,6 +17,7 @@ Nothing is held that lies within the settle time of the venue's clock: there it 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from itertools import groupby
 from operator import attrgetter, le
 from typing import Any, NamedTuple
 
@@ -27,12 +30,26 @@ from tradeflood.spans import Span, Spans
 
 PAST_HORIZON = "past the venue's horizon"
 BRACKETED = "a bracketed page"
+NEWEST = "the newest candle of an answer"
+JUMPED = "ids that jump, asked for once"
+JUMPED_TWICE = "ids that jump, asked for twice"
 
 
 def on_grid(
-    dataset: Dataset, text: str, covered: Spans, rows: Sequence[Model], clock: int, settle: int, parser: str
+    dataset: Dataset,
+    text: str,
+    covered: Spans,
+    rows: Sequence[Model],
+    clock: int,
+    settle: int,
+    parser: str,
+    *,
+    unproven: Container[int] = (),
 ) -> Iterator[Claim]:
-    """The claims of candles: rows ascending, `covered` the spans that were answered. The running candle is never held."""
+    """The claims of candles: rows ascending, `covered` the spans that were answered. The running candle is never held.
+
+    `unproven` are the open times of those which nothing shows to be final: they are held on grade D, each for itself.
+    """
     grid = interval(text)
     time = dataset.model.time or ""
     settle = clock - grid.floor(clock - settle)  # a candle is settled as a whole or not at all
@@ -47,7 +64,9 @@ def on_grid(
             opened = getattr(run[0], time)
             grade, why = (Grade.B, "absent between two rows") if number else (Grade.D, "absent at the edge")
             yield from _empty(dataset, at, opened, grade, why, clock, settle, parser)
-            yield _run(dataset, grid.next, time, run, clock, parser)
+            for sure, some in groupby(run, key=lambda row: getattr(row, time) not in unproven):
+                claim = _run(dataset, grid.next, time, list(some), clock, parser)
+                yield claim if sure else evolve(claim, grade=Grade.D, evidence=NEWEST)
             at = grid.next(getattr(run[-1], time))
         yield from _empty(dataset, at, finish, Grade.D, "absent at the edge", clock, settle, parser)
 
@@ -109,7 +128,9 @@ def in_sequence(
     Each of `ids` is a range of ids, the times it stands for, whether a row after it was seen, and whether one before
     it was, without which the range begins with the last one before its times. `covered` are the ids that were answered.
     Where rows begin or end in the midst of things, their first and last moment are left out: rows that were not seen
-    may share them. Where the venue has no row before the times any more, what lies before its oldest is lost.
+    may share them. Where the venue has no row before the times any more, what lies before its oldest is pending: lost,
+    once it has been asked twice.
+    Where ids jump, a row is no proof of the one before it, so that an answer is one claim from its first row to its last.
     """
     time = dataset.model.time or ""
     evidence = "chained ids" if chained else "consecutive ids"
@@ -120,6 +141,12 @@ def in_sequence(
             continue
         for low, high in covered & Spans.of((first, after)):
             here = [link for link in rows if low < link.after <= high]
+            if not here and (low, high) == (first, after) and not preceded and not jumps:
+                if after <= 1:  # the first of all
+                    grade = Grade.B if bounded else Grade.D
+                    yield from _empty(dataset, start, end, grade, "no id between its ends", clock, settle, parser)
+                else:
+                    yield from _forgotten(dataset, start, end, clock, parser)
             if not here:
                 continue
             whole = high == after and here[-1].after == after  # nothing is missing behind the last row
@@ -131,6 +158,14 @@ def in_sequence(
                 yield from _empty(dataset, start, begin, Grade.D, "answered, not bracketed", clock, settle, parser)
             elif low == first and not preceded:
                 yield from _forgotten(dataset, start, min(end, begin), clock, parser)
+            if jumps:
+                last = getattr(here[-1].row, time)
+                finish = end if whole and bounded else min(end, last)
+                until = max(begin, min(finish, clock - settle))
+                yield from _jumping(dataset, begin, until, here, clock, parser)
+                to, why = (finish, JUMPED) if bounded or not whole else (end, "nothing after the newest id")
+                yield from _empty(dataset, until, to, Grade.D, why, clock, settle, parser)
+                continue
             runs = list(_chains(here))
             for number, run in enumerate(runs):
                 last_run = number == len(runs) - 1
@@ -152,11 +187,21 @@ def in_sequence(
                     yield from _empty(dataset, edge, end, Grade.D, "nothing after the newest id", clock, settle, parser)
 
 
-def _forgotten(dataset: Dataset, start: int, end: int, clock: int, parser: str) -> Iterator[Claim]:
+def _jumping(dataset: Dataset, start: int, end: int, links: Sequence[Link], clock: int, parser: str) -> Iterator[Claim]:
+    """What one answer shows of ids that jump, as one claim, which meets no other: another answer has to say the same."""
+    time = dataset.model.time or ""
     if start < end:
-        why = "before the oldest row that the venue still has"
-        yield Claim(dataset, start, end, State.LOST, None, why, as_of=clock, parser=parser)
+        rows = [link.row for link in links if start <= getattr(link.row, time) < end]
+        yield Claim(dataset, start, end, State.HELD, Grade.D, JUMPED, len(rows), digest_of(rows), clock, parser)
 
+
+def _forgotten(dataset: Dataset, start: int, end: int, clock: int, parser: str) -> Iterator[Claim]:
+    """What the venue has no row of any more; pending until it has said so twice: one answer may lag, or be cut."""
+    if start < end:
+        yield Claim(dataset, start, end, State.PENDING, None, FORGOTTEN, as_of=clock, parser=parser)
+
+
+FORGOTTEN = "before the oldest row that the venue still has"
 
 ABSENT = "ids absent from the venue's answer"
 """What an answer leaves out between two rows; believed once it has been asked twice."""
@@ -171,12 +216,33 @@ PUSHED_OUT = "before the newest rows that the venue still has"
 
 
 def confirmed(claims: Iterable[Claim], before: Iterable[Claim]) -> list[Claim]:
-    """The claims, with what an earlier answer has said too: of ids between the same rows on grade B, before the same row lost."""
+    """The claims, with what an earlier answer has said too.
+
+    Of ids between the same rows that is grade B; before the same row, and before the oldest row of both, it is lost.
+    """
     said: dict[tuple[str, str | None, str | None], int] = {}
-    for claim in before:
+    known = list(before)
+    for claim in known:
         key = _said(claim)
         said[key] = min(claim.as_of, said.get(key, claim.as_of))
-    return [_believed(claim) if claim.as_of > said.get(_said(claim), claim.as_of) else claim for claim in claims]
+    out: list[Claim] = []
+    for claim in claims:
+        if claim.evidence == FORGOTTEN:
+            out += _lost(claim, known)
+        else:
+            out.append(_believed(claim) if claim.as_of > said.get(_said(claim), claim.as_of) else claim)
+    return out
+
+
+def _lost(claim: Claim, before: Iterable[Claim]) -> Iterator[Claim]:
+    """What two answers have no row of any more is lost; the oldest row of the one may be older than that of the other."""
+    there = Spans.of((claim.start, claim.end))
+    earlier = (other for other in before if other.evidence == FORGOTTEN and other.as_of < claim.as_of)
+    both = there & Spans.of(*((other.start, other.end) for other in earlier))
+    for start, end in both:
+        yield evolve(claim, start=start, end=end, state=State.LOST)
+    for start, end in there - both:
+        yield evolve(claim, start=start, end=end)
 
 
 def _said(claim: Claim) -> tuple[str, str | None, str | None]:

@@ -48,7 +48,7 @@ class Node:
 
     __slots__ = (
         "bound", "clock", "deadline", "error", "key", "lane", "other_rows", "packed", "page", "reply", "request", "rows", "state",
-        "uses",
+        "unproven", "uses",
     )  # fmt: skip
 
     def __init__(self, key: Identity, bound: BoundTurn[Any, Any], request: Request, page: Page, deadline: int) -> None:
@@ -62,6 +62,7 @@ class Node:
         self.error: TradeFloodError | None = None
         self.other_rows: dict[BoundTurn[Any, Any], Any] | None = None
         self.packed: dict[Any, list[Model]] = {}
+        self.unproven: dict[Any, frozenset[int]] = {}
 
     def rows_of(self, bound: BoundTurn[Any, Any]) -> Any:
         """The answer as another turn declares it, which made the same request and reads it in its own way.
@@ -118,6 +119,7 @@ class Want:
         "step",
         "symbols",
         "turn",
+        "unproven",
         "work",
     )
 
@@ -132,6 +134,7 @@ class Want:
         self.rows: Any = None
         self.covered: list[Span] = []
         self.firm: set[int] = set()
+        self.unproven: set[int] = set()  # open times of candles that nothing shows to be final
         self.clock = NEVER
         self.errors: list[TradeFloodError] = []
 
@@ -147,13 +150,15 @@ class Work:
     """One dataset inside a run: what was asked of it, what came, on what evidence, and who waits."""
 
     __slots__ = (
-        "ask", "asked", "basis", "claims", "clock", "failures", "horizon", "known", "loaded", "models", "open", "waiting", "weight",
+        "ask", "asked", "basis", "claims", "clock", "failures", "horizon", "known", "loaded", "models", "open",
+        "unproven", "waiting", "weight",
     )  # fmt: skip
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.asked = EMPTY
         self.models: dict[Any, Model] = {}
+        self.unproven: set[Any] = set()  # candles among them that nothing shows to be final
         self.claims: list[Claim] = []
         self.clock = NEVER  # the venue's, when it answered the first question of a binding
         self.known = 0

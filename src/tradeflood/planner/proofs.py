@@ -35,7 +35,8 @@ def claims_of(want: Want, work: Work, latest: int) -> Iterator[Claim]:
     elif isinstance(style, Chain):
         yield from over_range(dataset, covered, rows, clock, settle, parser, firm=want.firm)
     elif style is not None and style.per == "interval":
-        yield from on_grid(dataset, work.ask.interval, covered, rows, clock, settle, parser)
+        text = work.ask.interval
+        yield from on_grid(dataset, text, covered, rows, clock, settle, parser, unproven=want.unproven)
 
 
 def claims_of_derived(work: Work, clock: int) -> Iterator[Claim]:

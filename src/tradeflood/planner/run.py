@@ -25,6 +25,7 @@ from tradeflood.models import Market, Model, interval
 from tradeflood.models.checks import exact
 from tradeflood.models.identity import number_equals
 from tradeflood.models.time import SECOND, iso
+from tradeflood.planner.newest import as_asked, balanced, unproven, witnessed
 from tradeflood.planner.parts import (
     AHEAD,
     DONE,
@@ -396,13 +397,18 @@ class Run:
         elif spec.pages is not None:
             todo_spans = series.wanted - series.asked
             series.asked |= todo_spans
-            yield from spec.pages.cut(todo_spans, series.bound.step(series.args))
+            pages = spec.pages.cut(todo_spans, series.bound.step(series.args))
+            text = _interval(series.bound, series.args)
+            if text is not None and isinstance(spec.pages, Windows):
+                style = spec.pages
+                pages = (witnessed(page, style, text, self.now) for page in balanced(pages, style, text, self.now))
+            yield from pages
         elif not series.live:
             yield Page()
 
     def _node(self, series: Series, page: Page, wants: list[Want]) -> None:
         bound = series.bound
-        request = bound.request(page, series.args)
+        request = bound.request(as_asked(page) if _interval(bound, series.args) else page, series.args)
         key = request.identity(bound.connector.venue)
         self.asked += 1
         node = self.nodes.get(key)
@@ -448,7 +454,7 @@ class Run:
         uses, node.uses = node.uses, []
         for series, page, wants in uses:
             self._spread(node, series, page, wants, follow=True)
-        node.packed, node.other_rows = {}, None
+        node.packed, node.unproven, node.other_rows = {}, {}, None
         self._settle()
 
     def _spread(self, node: Node, series: Series, page: Page, wants: list[Want], *, follow: bool) -> None:
@@ -509,14 +515,18 @@ class Run:
                     models = [exact(model) for model in want.step.models(rows)]
                     if want.step.binding.numbering is Numbering.NONE:
                         models = number_equals(models)
-                    node.packed[key] = models
+                    node.packed[key], node.unproven[key] = models, unproven(models, node.clock)
             except TradeFloodError as error:
                 self._lost(want, page, error)
                 return
             except Exception as error:  # noqa: BLE001 - a packing step is somebody else's code
                 self._lost(want, page, bound.changed(error, node.reply.body if node.reply else b""))
                 return
-            self._take_rows(want.into, models, node.reply, node.clock)
+            taken: Sequence[Model] = models
+            if page.margin and _interval(bound, want.turn.args):  # what lies beyond has told what it was to tell
+                taken = [model for model in models if getattr(model, model.time or "") < page.end]
+            taken = _no_worse(want, taken, node.unproven.get(key, frozenset()))
+            self._take_rows(want.into, taken, node.reply, node.clock)
         if span is not None and span[0] < span[1]:
             want.covered.append(span)
         want.clock = min(want.clock, node.clock)
@@ -650,6 +660,29 @@ class Run:
             self._ended(work, None, DeclarationError(f"the binding of {label} waits for itself"))
 
 
+def _no_worse(want: Want, models: Sequence[Model], doubtful: frozenset[int]) -> Sequence[Model]:
+    """The candles of an answer without those that nothing shows to be final where another answer has shown that it is."""
+    work = want.into
+    assert work is not None
+    if not doubtful and not work.unproven:
+        return models
+    want.unproven |= doubtful
+    final = work.models.keys() - work.unproven
+    taken = [model for model in models if model.position not in doubtful & final]
+    positions = {model.position for model in taken}
+    work.unproven = work.unproven - positions | positions & doubtful
+    return taken
+
+
+def _interval(bound: BoundTurn[Any, Any], args: tuple[Any, ...]) -> str | None:
+    """The interval of a turn whose pages are cut by intervals."""
+    style = bound.spec.pages
+    if style is None or style.per != "interval":
+        return None
+    text: str = args[bound.spec.where["interval"]]
+    return text
+
+
 def _following(series: Series, page: Page, rows: Any, clock: int) -> Page | None:
     """The page that must follow an answer; on a grid none that has no position before the venue's clock."""
     style = series.bound.spec.pages
@@ -658,9 +691,11 @@ def _following(series: Series, page: Page, rows: Any, clock: int) -> Page | None
         return style.after(page, rows, clock)
     if style.per != "interval":
         return style.after(page, rows)
-    following = style.after(Page(page.start, min(page.end, clock), page.cursor), rows)
+    end = page.high if style.back else page.end  # what is filled from its end may hold nothing but what lies beyond
+    following = style.after(Page(page.start, min(end, clock), page.cursor), rows)
     if following is None:
         return None
+    following = Page(following.start, min(following.end, page.end), following.cursor)
     start = interval(series.args[series.bound.spec.where["interval"]]).ceil(following.start)
     return Page(start, following.end, following.cursor) if start < following.end else None
 

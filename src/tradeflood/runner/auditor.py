@@ -191,9 +191,10 @@ class _Pair:
     # ---------------------------------------------------------------- what is due
 
     def due(self, store: KnownStore, until: int, began: int) -> Due:
-        """The candles that are held and were not compared yet, as they are."""
+        """The candles that are held on good evidence and were not compared yet, as they are; a weak one testifies to nothing."""
         grid = self.grid
-        there = whole(self.text, store.held(self.candles)) & Spans.of((-(1 << 62), until))
+        good = store.held(self.candles) & store.solid(self.candles)
+        there = whole(self.text, good) & Spans.of((-(1 << 62), until))
         if self.seen is None:
             self.seen = there & Spans.of((-(1 << 62), grid.floor(began - RECENT)))
         self.until = until

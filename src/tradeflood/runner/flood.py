@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
@@ -17,11 +18,12 @@ from tradeflood.config import OVERFLOWS, STORE, Config, load_config
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, clipped, stretches
 from tradeflood.coverage.compact import beyond
 from tradeflood.coverage.evidence import confirmed
+from tradeflood.coverage.jumping import asked_twice
 from tradeflood.errors import Incomplete, UsageError
 from tradeflood.models import Market, Model
 from tradeflood.models.time import When, iso
 from tradeflood.planner import Node, Plan, Query, Result, Run
-from tradeflood.planner.parts import ordered
+from tradeflood.planner.parts import Work, ordered
 from tradeflood.planner.run import NO_HORIZONS
 from tradeflood.runner.backlog import ROWS
 from tradeflood.runner.execute import Network, Patience, carry_out
@@ -394,13 +396,24 @@ def keep(run: Run, store: Store) -> None:
     batches: dict[type[Model], list[Model]] = {}
     claims: list[Claim] = []
     for work in run.works.values():
+        _leave(work, there)
         batches.setdefault(work.ask.model, []).extend(work.models.values())
-        claims += disputes_of(there, work.ask.dataset, list(work.models.values()))
-        new = confirmed(work.new_claims, there.claims(work.ask.dataset))
-        claims += beyond(new, there.solid(work.ask.dataset), ordered(work.ask.model, work.models.values()))
+        dataset, rows = work.ask.dataset, ordered(work.ask.model, work.models.values())
+        against = disputes_of(there, dataset, rows)
+        before = [*there.claims(dataset), *against]
+        new = beyond(confirmed(work.new_claims, before), there.solid(dataset), rows)
+        claims += [*against, *asked_twice(new, before, rows, partial(there.read, dataset))]
     store.observe("answers.keeping", claims=len(claims))
     store.write(batches, claims)
     store.observe("answers.kept", claims=len(claims))
+
+
+def _leave(work: Work, there: KnownStore) -> None:
+    """Leave alone what is known well, where the rows of an answer that need not be final would overwrite it."""
+    solid = there.solid(work.ask.dataset) if work.unproven else EMPTY
+    for opened in work.unproven:
+        if solid.touches(opened, opened + 1):
+            work.models.pop(opened, None)
 
 
 def _from_store(run: Run, query: Query[Any], store: Store) -> Frame[Any]:

@@ -18,7 +18,7 @@ from tradeflood.coverage import Claim, Dataset, Frame, State
 from tradeflood.coverage.evidence import PAST_HORIZON
 from tradeflood.errors import TradeFloodError, TransportError, Unavailable
 from tradeflood.models import Candle, interval
-from tradeflood.models.time import HOUR, SECOND
+from tradeflood.models.time import HOUR, MINUTE, SECOND
 from tradeflood.planner import Query, Run
 from tradeflood.runner.clocks import GRACE, VenueClocks
 from tradeflood.runner.deadlines import CADENCE, NEVER, RESERVE, Cost, Hole, in_order, mean_gap, patient
@@ -29,12 +29,13 @@ from tradeflood.runner.target import Target
 from tradeflood.spans import EMPTY, Spans
 from tradeflood.store.known import KnownStore
 from tradeflood.transport import Rank
-from tradeflood.turns import Ask, Binding, Budget
+from tradeflood.turns import Ask, Binding, Budget, Numbering
 
 VOUCHED = HOUR  # how long nothing but a bulk ticker is asked about a silent market
 CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
 LOOK_AGAIN_AFTER = 15 * SECOND  # how old weak evidence is before the venue is asked once more
 WITHIN = 20 * SECOND  # how long the requests of one pass should take at most
+BESIDE = 10 * MINUTE  # how recent weak evidence is that is looked at whenever what follows it is asked for
 EVER = Spans.of((0, 1 << 63))
 LEAST_WITHIN = 5 * SECOND  # the same, where something else may perish within moments
 
@@ -224,7 +225,7 @@ class Refiller:
             if bridges := target.bridges(missing & Spans.of(*portions)):
                 doubted[dataset] = doubted.get(dataset, EMPTY) | bridges
             behind |= target.backlog.is_behind(missing - Spans.of(*portions), now)
-            looks[dataset] = self._weak(target, settled, now)
+            looks[dataset] = self._weak(target, settled, missing, now)
             for weak in target.around(looks[dataset], now):
                 holes.append(target.hole(weak, now))
                 doubted[dataset] = doubted.get(dataset, EMPTY) | Spans.of(weak)
@@ -303,16 +304,25 @@ class Refiller:
         silent = self.stream.silent_since(dataset, self._clocks.ahead(dataset.venue))
         return (settled - self._store.solid(dataset)) & Spans.of((max(silent, now - HOUR), now))
 
-    def _weak(self, target: Target, settled: Spans, now: int) -> Spans:
-        """What is held on an unbracketed answer, and has a neighbour that is known better by now: asked once more."""
+    def _weak(self, target: Target, settled: Spans, missing: Spans, now: int) -> Spans:
+        """What is held on an unbracketed answer, and has a neighbour that is known better by now: asked once more.
+
+        What has to be asked for twice waits for a question that is asked anyway: near what is missing it costs nothing.
+        """
         dataset = target.ask.dataset
-        solid = self._store.solid(dataset)
+        solid, since = self._store.solid(dataset), max(target.since, now - (target.horizon or now))
         if target.binding.horizon_rows is not None:  # one answer tells of all that it reaches
             if now < target.asked_at + target.cadence:
                 return EMPTY
-            return (settled - solid) & Spans.of((max(target.since, now - (target.horizon or now)), now))
-        weak = (settled - solid) & Spans.of((max(target.since, now - (target.horizon or now)), solid.bounds[1]))
-        return Spans(span for span in weak - target.looked_by(now) if span[1] <= now - LOOK_AGAIN_AFTER)
+            return (settled - solid) & Spans.of((since, now))
+        jumps, until = target.binding.numbering is Numbering.JUMPING, solid.bounds[1]
+        if missing and (jumps or issubclass(dataset.model, Candle)):
+            until = max(until, now - LOOK_AGAIN_AFTER)
+        elif jumps and now < target.asked_at + target.cadence:
+            return EMPTY
+        weak = (settled - solid) & Spans.of((since, until))
+        beside = Spans(span for span in weak & Spans.of((now - BESIDE, now)) if missing.touches(span[1], span[1] + 1))
+        return Spans(span for span in weak - target.looked_by(now) if span[1] <= now - LOOK_AGAIN_AFTER) | beside
 
     # ---------------------------------------------------------------- what the answers say
 

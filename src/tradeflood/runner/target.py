@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from tradeflood.coverage import Claim, Frame, State
+from tradeflood.coverage.claims import solid
 from tradeflood.errors import UnknownMarket
 from tradeflood.live import happened
 from tradeflood.live.freshness import GAPS
@@ -79,12 +80,16 @@ class Target:
         return cadence_of(self.binding.horizon_rows, self.gap, self.settle)
 
     def resume(self, settled: Spans, claims: Iterable[Claim]) -> None:
-        """Go on where an earlier run left off: from its last edge, and from the first hole that it named."""
+        """Go on where an earlier run left off: from its last edge, and from the first hole that it named.
+
+        What is weak at that edge belongs to it: an answer is still to show more.
+        """
         self.is_resumed = True
+        claims = list(claims)
         named = Spans.of(
             *((claim.start, claim.end) for claim in claims if claim.state in {State.PENDING, State.DISPUTED})
         )
-        edge = settled.bounds[1:] if settled else ()
+        edge = [_firm_edge(settled[-1], solid(claims))] if settled else []
         self.since = min([self.since, *edge, *(start for start, _ in named - settled)])
 
     def query(self, start: int, end: int) -> Query[Any]:
@@ -156,6 +161,13 @@ class Target:
         if last is not None:
             return Hole(self.ask.dataset, span, deadline, min(rows, last), self.cost.of(0), lasts=True)
         return Hole(self.ask.dataset, span, deadline, rows, self.cost.of(rows))
+
+
+def _firm_edge(last: Span, firm: Spans) -> int:
+    """Where the last stretch that is settled ceases to be firm, an hour before its end at most."""
+    start, end = last
+    here = firm & Spans.of(last)
+    return max(here.bounds[1] if here else start, end - HOUR)
 
 
 def query_of(ask: Ask, start: int, end: int) -> Query[Any]:

@@ -352,8 +352,10 @@ with registry.scope():  # what is defined here is registered by `venues()`, for 
         """Trades by id."""
 
         async def __call__(self, venue: ById, ask: Ask) -> Any:
-            """The ids at both ends of every span, then all between them."""
-            found = await both(*(venue.first_at(ask.symbol, time) for span in ask.spans for time in span))
+            """The ids at both ends of every span, then all between them; nothing has happened after now."""
+            ends = [time for span in ask.spans for time in span]
+            told = iter(await both(*(venue.first_at(ask.symbol, time) for time in ends if time < ask.now)))
+            found = [next(told) if time < ask.now else [] for time in ends]
             newest = [] if all(found) else await venue.newest(ask.symbol)
             firsts = [rows[0].first if rows else None for rows in found]
             seen = [rows[0].time * MS if rows else None for rows in found]
