@@ -115,7 +115,7 @@ WRONG = [
     ("bus = 'kafka://x'", "tradeflood.toml: bus: no bus 'kafka://x'; there is memory://"),
     ("collect = 5", "tradeflood.toml: collect: must be a list, not 5"),
     ("collect = [5]", "tradeflood.toml: collect[0]: must be a table, not 5"),
-    ("[collect]\nmodel = 'trade'", "tradeflood.toml: collect: must be a list"),
+    ("[collect]\nmodel = 'trade'", "tradeflood.toml: collect: must be a list, not a table; in TOML a list"),
     ("[[collect]]\nmodel = 'trade'", "tradeflood.toml: collect[0]: the key 'markets' is missing"),
     ("[[collect]]\nmarkets = []", "tradeflood.toml: collect[0]: the key 'model' is missing"),
     (
@@ -267,3 +267,8 @@ def test_every_key_is_on_the_page():
     page = (Path(__file__).parents[1] / "docs" / "look-up" / "configuration.md").read_text(encoding="utf-8")
     names = {field.name for cls in (Config, Collect, Settings) for field in fields(cls)}
     assert {name for name in names if name not in page} == set()
+
+
+def test_what_is_neither_a_path_nor_a_dict_is_no_configuration():
+    with pytest.raises(UsageError, match="a configuration is a path or a dict, not 5"):
+        load_config(5)

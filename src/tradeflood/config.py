@@ -72,6 +72,8 @@ def load_config(source: str | Path | Mapping[str, Any] | Config | None = None) -
         return _from_environment(source)
     if isinstance(source, Mapping):
         return _from_environment(_structured(source, "configuration"))
+    if not isinstance(source, str | Path | None):
+        raise UsageError(f"a configuration is a path or a dict, not {source!r}")
     path = Path(FILE if source is None else source)
     if source is None and not path.exists():
         return _from_environment(Config())
@@ -156,6 +158,8 @@ def _list_hook(kind: Any, converter: cattrs.Converter) -> Any:
     of = get_args(kind)[0]
 
     def structure(value: Any, _: Any) -> Any:
+        if isinstance(value, Mapping):
+            raise TypeError("must be a list, not a table; in TOML a list of tables has double brackets: [[…]]")
         if not isinstance(value, list):
             raise TypeError(f"must be a list, not {value!r}")
         return [_placed(converter, inner, of, f"[{index}]") for index, inner in enumerate(value)]

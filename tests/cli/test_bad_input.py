@@ -97,6 +97,7 @@ QUESTIONS = [
     (("trade", "binance:BTC/USDT", "--variant", "colour=red"), "no option 'colour'"),
     (("trade", "binance:BTC/USDT", "--variant", "colour"), "write NAME=VALUE"),
     (("market", "binance:*", "--kind", "spot"), "no option 'kind'"),
+    (("trade", "nobitex:btc/irt"), "no market 'btc/irt'; write it in capitals: BTC/IRT"),
 ]
 
 RANGES = [
@@ -206,6 +207,47 @@ def test_a_market_that_the_venue_does_not_know(refused, venues, words):
     """Binance answers -1121."""
     model, *rest = words
     assert "-1121" in refused("collect", model, "binance:NOPE/USDT", *rest, *DAY)
+
+
+def test_a_store_that_got_nothing_is_not_left_behind(refused, venues, stored):
+    """The mistake shows after the store was opened; a folder that was made for it, and stayed empty, goes again."""
+    assert "-1121" in refused("collect", "trade", "binance:NOPE/USDT", *DAY)
+    assert "list the markets with: tradeflood markets binance" in refused(
+        "collect", "trade", "binance:NOPE/USDT", *DAY, "--out", "store"
+    )
+    assert "no market" in refused("stream", "trade", "binance:NOPE/USDT", "--out", "store", "--for", "9s")
+
+
+def test_a_store_that_is_not_there_answers_nothing_offline(refused, stored):
+    """A typo in its name is no empty answer."""
+    assert "there is no store chdb://./store" in refused("collect", "trade", "binance:BTC/USDT", *DAY, "--offline")
+
+
+def test_a_store_that_was_there_stays_also_if_it_is_empty(venues, stored):
+    for words in (["migrate"], ["collect", "trade", "binance:NOPE/USDT", *DAY, "--out", "store"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert Path("store").is_dir()
+
+
+def test_run_of_a_market_that_is_not_there_names_the_entry_and_the_nearest_name(venues, stored, capfd):
+    """Nobody waits for it, and what the other entries brought is kept."""
+    Path("t.toml").write_text(
+        '[[collect]]\nmodel = "trade"\nmarkets = ["binance:BTC/USDT"]\nhistory = "1m"\n'
+        '[[collect]]\nmodel = "trade"\nmarkets = ["nobitex:BCT/IRT"]\nhistory = "1m"\n'
+    )
+    with pytest.raises(SystemExit) as end:
+        main(["run", "t.toml", "--for", "60s"])
+    _, err = capfd.readouterr()
+    line = "tradeflood: collect[1]: nobitex: no market 'BCT/IRT'; did you mean nobitex:BTC/IRT? list them with:"
+    assert line in err
+    assert end.value.code == 2
+
+
+def test_a_stream_of_a_market_that_is_not_there(refused, venues):
+    """Binance acknowledges what it does not know, and stays silent."""
+    told = refused("stream", "trade", "binance:BTC/USTD", "--for", "60s")
+    assert "binance: no market 'BTC/USTD'; did you mean binance:BTC/USDT? list them with: tradeflood markets" in told
 
 
 def test_a_pattern_that_matches_nothing(refused, venues):
@@ -472,6 +514,21 @@ def test_run_stops_on_a_signal_with_everything_flushed(venues, capfd, number):
         main(["coverage", "--config", "t.toml"])
     assert end.value.code == 0
     assert "binance:BTC/USDT" in capfd.readouterr().out
+
+
+@pytest.mark.loopback
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize("words", [("collect", *DAY), ("stream", "--for", "20s")])
+@pytest.mark.parametrize("out", ["table", "csv", "json"])
+def test_an_output_on_a_full_disk_is_one_line(venues, words, out):
+    command, *rest = words
+    words = [command, "candle", "binance:BTC/USDT", "--interval", "1m", *rest, "--out", out]
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "tradeflood.cli.main", *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30,
+            check=False,
+        )  # fmt: skip
+    assert (told.returncode, told.stderr) == (1, "tradeflood: cannot go on: No space left on device\n")
 
 
 @pytest.mark.loopback

@@ -202,6 +202,29 @@ def test_a_limit_tells_until_when(venue):
 
 
 @pytest.mark.parametrize(
+    ("text", "status", "banned"),
+    [
+        ("Too much request weight used", 429, False),
+        ("Way too much request weight used", 418, True),
+        ("Way too much request weight used; IP banned until 1767225600000.", 429, True),
+    ],
+)
+def test_a_ban_is_told_from_a_limit(venue, text, status, banned):
+    with pytest.raises(RateLimited) as caught:
+        judged(venue, {"code": -1003, "msg": text}, status)
+    assert caught.value.banned is banned
+
+
+def test_a_page_that_says_that_we_are_banned_is_a_ban_and_any_other_is_a_failure(venue):
+    with pytest.raises(RateLimited) as caught:
+        judged(venue, b"<html><body>Your IP address has been blocked</body></html>", 403)
+    assert caught.value.banned
+    for page in (b"<html>Your IP</html><b>blocked</b>", b"<html>Access denied</html>"):
+        with pytest.raises(Unavailable):
+            judged(venue, page, 403)
+
+
+@pytest.mark.parametrize(
     ("text", "status", "error"),
     [
         (b"", 200, Unavailable),

@@ -17,7 +17,7 @@ from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json
 from tradeflood.cli.progress import Depth, Progress, pauses_json, pauses_named
 from tradeflood.config import STORE
 from tradeflood.coverage import Failure, Frame
-from tradeflood.errors import UsageError
+from tradeflood.errors import UnknownMarket, UsageError
 from tradeflood.models import Model
 from tradeflood.models.forms import to_json, write_parquet
 from tradeflood.models.time import SECOND, iso, parse_duration
@@ -26,6 +26,7 @@ from tradeflood.plugins import load
 from tradeflood.runner.deep import Advance, Filling
 from tradeflood.runner.flood import Flood, demand, joined
 from tradeflood.runner.keeper import Keeper
+from tradeflood.store import need_existing
 
 HOLES = 20
 """How many holes are named, one line each."""
@@ -42,7 +43,9 @@ async def collect_job(
         raise UsageError("parquet is binary: name a --file, or send the output elsewhere")
     session = Flood(config)
     queries = session.queries(wanted, market, start, end, **words)
-    if not offline:
+    if offline:
+        need_existing(session.config.store or STORE)
+    else:
         session.check(*queries)  # before a store is opened; what is held may be of a venue that is gone
     async with session as flood:
         if out == "store" and not offline:
@@ -113,6 +116,8 @@ def _filling_json(filling: Filling, store: str) -> dict[str, Any]:
 def said(failure: Failure) -> str:
     """A failure in words, with the market that it befell."""
     text, dataset = str(failure.error), failure.dataset
+    if isinstance(failure.error, UnknownMarket) and "tradeflood markets" not in text:
+        text = f"{text}; list the markets with: tradeflood markets {dataset.venue if dataset else 'VENUE'}"
     return text if dataset is None or dataset.market in text else f"{dataset.venue}:{dataset.market}: {text}"
 
 

@@ -83,6 +83,10 @@ def _code(args: list[str] | None) -> int:
         return 130
     except BrokenPipeError:
         return _unread()
+    except OSError as error:  # standard output is a full disk, say; what is wrong with a store or a file is a StoreError, a UsageError
+        _unread()
+        complain(f"cannot go on: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return FAILED
     except SystemExit as end:
         if end.code == FAILED:  # so click and rich end where nobody reads any more, and nobody else does
             return _unread()

@@ -201,7 +201,7 @@ class Binance(Connector):
     """Binance spot: REST on api.binance.com, live on the combined stream."""
 
     venue = "binance"
-    symbols = Symbols("{base}{quote}")
+    symbols = Symbols("{base}{quote}", capitals=True)
     rest = Rest("https://api.binance.com", Budget("weight", 6000, per=minutes(1)))
     feed = Feed(
         "wss://stream.binance.com:9443",
@@ -211,6 +211,7 @@ class Binance(Connector):
         attempts=(300, minutes(5)),
         lifetime=hours(24),
         others=("wss://stream.binance.com:443", "wss://data-stream.binance.vision"),
+        refuses=False,  # an unknown stream is acknowledged like any other
     )
 
     frames = Frames(Data, topic="stream", row="data")

@@ -218,7 +218,7 @@ class Bitget(Connector):
     """Bitget spot: REST on api.bitget.com, live on ws.bitget.com."""
 
     venue = "bitget"
-    symbols = Symbols("{base}{quote}")
+    symbols = Symbols("{base}{quote}", capitals=True)
     envelope = Envelope
     rest = Rest("https://api.bitget.com", Budget("requests", 20, per=seconds(1)))
     feed = Feed(

@@ -262,7 +262,7 @@ class Nobitex(Connector):
     """Nobitex spot: REST on apiv2.nobitex.ir with a budget per call, live on a Centrifugo server."""
 
     venue = "nobitex"
-    symbols = Symbols("{base}{quote}")
+    symbols = Symbols("{base}{quote}", capitals=True)
     rest = Rest(
         "https://apiv2.nobitex.ir",
         Budget("options", 20, per=minutes(1)),  # not published: as low as the lowest that is

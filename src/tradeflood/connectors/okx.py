@@ -199,7 +199,7 @@ class OKX(Connector):
     """OKX spot: REST on openapi.okx.com; merged trades on the public feed, raw trades and candles on the business feed."""
 
     venue = "okx"
-    symbols = Symbols("{base}-{quote}")
+    symbols = Symbols("{base}-{quote}", capitals=True)
     envelope = Answer
     rest = Rest("https://openapi.okx.com", Budget("any", 20, per=WINDOW))
     feed = Feed(

@@ -70,12 +70,12 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.left} requests: {self.asked} asked for, {self.merged} merged, {self.dropped} held by the store already"
+            f"{_count(self.left, 'request')}: {self.asked} asked for, {self.merged} merged, {self.dropped} held by the store already"
         ]
         for lane in self.lanes:
             least = "at least " if lane.grows else ""
             lines.append(
-                f"  {lane.venue}.{lane.turn}: {least}{lane.requests} requests, weight {lane.weight} "
+                f"  {lane.venue}.{lane.turn}: {least}{_count(lane.requests, 'request')}, weight {lane.weight} "
                 f"of {lane.limit} per {lane.per / SECOND:g} s ({lane.budget})"
             )
         lines.append(f"takes at least {self.duration / SECOND:g} s by the budgets")
@@ -130,7 +130,7 @@ def _waiting(run: Run) -> list[str]:
     shown = [f"{name}: an answer is needed before the rest can be planned" for name in names[:5]]
     if len(names) > len(shown):
         shown.append(f"{len(names) - len(shown)} more datasets need an answer before the rest can be planned")
-    shown += [f"{venue}: the market list, for {count} names" for venue, count in run.unresolved().items()]
+    shown += [f"{venue}: the market list, for {_count(count, 'name')}" for venue, count in run.unresolved().items()]
     return shown
 
 
@@ -160,3 +160,7 @@ def _risks(run: Run, weights: Counter[tuple[str, str]], budgets: dict[tuple[str,
 def _failures(run: Run) -> list[str]:
     found = [str(failure.error) for failures in run.failures.values() for failure in failures]
     return found + [str(failure.error) for work in run.works.values() for failure in work.failures]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

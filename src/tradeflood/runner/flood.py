@@ -29,6 +29,7 @@ from tradeflood.runner.backlog import ROWS
 from tradeflood.runner.execute import Network, Patience, carry_out
 from tradeflood.runner.late import disputes_of
 from tradeflood.runner.line import Subscription
+from tradeflood.runner.names import Names
 from tradeflood.runner.stream import Stream, subscription
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.runner.witness import Witness
@@ -88,6 +89,7 @@ class Flood:
             inner = Recorded(inner, self.recorder)
         scheme = StaticPool(self.config.proxies) if self.config.proxies else Direct()
         self.network = Network(Limited(inner, limiter), limiter, scheme, self.clock, patience, self.observe)
+        self.names = Names(self.venues)
         self._store: KnownStore | None = None
         self._streams: WeakSet[Stream[Any]] = WeakSet()
 
@@ -121,6 +123,7 @@ class Flood:
         if self._store is None:
             self._store = known(open_store(self.config.store or STORE))
             self._store.observe = self.observe
+            self._store.tentative()
             self._store.migrate()
         return self._store
 
@@ -162,11 +165,14 @@ class Flood:
 
         Raises UsageError for a venue that is not there, and for what it does not offer.
         """
+        offered = set()  # a plan of many queries has few of these
         for query in queries:
             if not isinstance(query, Query):
                 raise UsageError(f"a plan is made of queries, not {query!r}; write tradeflood.Query(…)")
             connector = self.venues.connector(query.venue)
-            self.venues.registry.binding(type(connector), query.model, query.variant)
+            if (kind := (query.venue, query.model, query.variant)) not in offered:
+                self.venues.registry.binding(type(connector), query.model, query.variant)
+                offered.add(kind)
             if not (query.is_pattern or connector.symbols.listed):
                 connector.symbols.spell(query.pattern)
 
@@ -299,7 +305,11 @@ class Flood:
 
         async def prepare() -> tuple[Subscription, ...]:
             asks = [want for want in wanted if isinstance(want, Ask)]
-            asks += await self.asks([want for want in wanted if isinstance(want, Query)])
+            queries = [want for want in wanted if isinstance(want, Query)]
+            silent = [query for query in queries if not self._refuses(query)]
+            for error in (await self.names.unknown(silent, self.network)).values():
+                raise error
+            asks += await self.asks(queries)
             return tuple(self._subscribed(ask)[0] for ask in asks)
 
         stream: Stream[Any] = Stream(

@@ -12,9 +12,9 @@ from attrs import define, field, frozen
 
 from tradeflood.config import Collect
 from tradeflood.coverage import Dataset, Stretch, stretches
-from tradeflood.errors import StoreError, TradeFloodError, TransportError, UsageError, VenueError
+from tradeflood.errors import StoreError, TradeFloodError, TransportError, UnknownMarket, UsageError, VenueError
 from tradeflood.models import Model
-from tradeflood.models.time import SECOND, parse_duration
+from tradeflood.models.time import MINUTE, SECOND, parse_duration
 from tradeflood.planner import Query
 from tradeflood.runner import audit
 from tradeflood.runner.beside import Beside
@@ -98,6 +98,8 @@ class Runner:
         self._failures: dict[str, TradeFloodError] = {}
         self._unfound: list[tuple[Query[Any], int]] = []
         self._search_at, self._search_in = 0, PASS_EVERY
+        self._believed: set[tuple[str, str]] = set()
+        """Markets that were collected before, and those that were looked at because the venue refuses them."""
         self._heard = False
         self._passed: set[str] = set()
         self.outlet: Outlet | None = None
@@ -110,6 +112,7 @@ class Runner:
         """
         store = await asyncio.to_thread(self._flood.open_store)
         before = {summary.dataset: summary.rows for summary in await asyncio.to_thread(store.summary)}
+        self._believed = {(each.venue, each.market) for each in before}
         began = self._clock.now()
         self._flood.observe("run.begun", store=store.url)
         config = self._flood.config
@@ -125,6 +128,11 @@ class Runner:
         ender = asyncio.create_task(self._end(stop, duration))
         try:
             await self._passes(stop, live)
+        except UsageError:
+            live.cancel()
+            await asyncio.wait({live})  # what came is kept
+            await asyncio.to_thread(outlet.close)
+            raise
         finally:
             live.cancel()
             ender.cancel()
@@ -148,6 +156,22 @@ class Runner:
         if duration is not None:
             await self._clock.sleep(duration)
             stop.set()
+
+    async def _refuse_unknown(self, venue: str) -> None:
+        """Nothing, where the venue refused no market that was never collected; each is looked at once.
+
+        Raises UnknownMarket that names the entry of one that is not in the venue's list either.
+        """
+        now = self._clock.now()
+        targets = self.refiller.targets.values()
+        refused = [target for target in targets if target.ask.venue == venue and target.rests_for]
+        new = {(venue, target.ask.market): target.query(now - MINUTE, now) for target in refused}
+        queries = [query for place, query in new.items() if place not in self._believed]
+        self._believed |= new.keys()
+        unknown = await self._flood.names.unknown(queries, self._flood.network)
+        for name, error in unknown.items():
+            entries = [number for number, want in enumerate(self._flood.config.collect) if name in want.markets]
+            raise UnknownMarket(f"collect[{entries[0]}]: {error}" if entries else str(error)) from error
 
     async def _find(self) -> None:
         """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later."""
@@ -207,6 +231,7 @@ class Runner:
         while not stop.is_set():
             self._heard |= await self._attempt(venue)
             self._passed.add(venue)
+            await self._refuse_unknown(venue)
             if venue not in self.refiller.behind:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)

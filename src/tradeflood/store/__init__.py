@@ -44,12 +44,20 @@ def open_existing(url: str) -> Store:
 
     Raises UsageError where there is no such store yet.
     """
-    scheme, _, path = url.partition("://")
-    if scheme == "chdb" and not Path(path).exists():
-        raise UsageError(f"there is no store {url}; collect something first, or name another with TRADEFLOOD_STORE")
+    need_existing(url)
     store = open_store(url)
     store.migrate()
     return store
 
 
-__all__ = ["SCHEMES", "Store", "Summary", "open_existing", "open_store"]
+def need_existing(url: str) -> None:
+    """Nothing, where there may be a store of this URL already.
+
+    Raises UsageError where there is none.
+    """
+    scheme, _, path = url.partition("://")
+    if scheme == "chdb" and not Path(path).exists():
+        raise UsageError(f"there is no store {url}; collect something first, or name another with TRADEFLOOD_STORE")
+
+
+__all__ = ["SCHEMES", "Store", "Summary", "need_existing", "open_existing", "open_store"]

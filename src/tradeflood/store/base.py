@@ -88,6 +88,9 @@ class Store(ABC):
     def close(self) -> None:
         """Nothing; the store is released. Closing twice does no harm."""
 
+    def tentative(self) -> None:  # noqa: B027 - most stores leave nothing behind
+        """Nothing; what opening the store made is gone when it is closed, where nothing was written until then."""
+
     def query(self, sql: str, form: str = "JSON") -> bytes:  # noqa: ARG002 - for stores that have SQL
         """The answer of the store's own SQL, in one of ClickHouse's output formats.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -50,6 +51,11 @@ class ChdbStore(Store):
         if engine:
             engine.release()
 
+    def tentative(self) -> None:
+        """Nothing; a folder that was made for it goes when it is closed, where nothing was written until then."""
+        with self._open() as engine:
+            engine.goes = engine.is_new
+
     # -- writing
 
     def write(self, batches: Mapping[type[Model], Sequence[Model]], claims: Sequence[Claim] = ()) -> None:
@@ -60,6 +66,8 @@ class ChdbStore(Store):
             self._base(engine)
             layouts = {model: self._ready(engine, model) for model in full}
             engine.need_room()
+            if full or claims:
+                engine.is_new = engine.goes = False
             self.observe("store.writing", models=len(full), claims=len(claims))
             for model, rows in full.items():
                 self.observe("rows.writing", model=model.name(), rows=len(rows))
@@ -295,10 +303,12 @@ class _Engine:
         self.layouts: dict[type[Model], Layout] = {}
         self.applied: list[str] = []
         self.based = False
+        self.goes = False
         self._users = 0
         self._lock = RLock()
         self._last = 0
         self._reader: Any = None
+        self.is_new = not path.exists()
         self._held = _hold(url, path)
         try:
             self._session = session.Session(str(path))
@@ -317,6 +327,8 @@ class _Engine:
                 if self._reader is not None:
                     self._reader.close()
                 self._session.close()
+                if self.goes:
+                    shutil.rmtree(self.path, ignore_errors=True)
                 self._held.close()
 
     def __enter__(self) -> Self:

@@ -127,6 +127,10 @@ class KnownStore(Store):
         """The names of the changes made."""
         return self.inner.migrate()
 
+    def tentative(self) -> None:
+        """Nothing; what opening it made is gone when nothing is written."""
+        self.inner.tentative()
+
     def read(self, dataset: Dataset, start: int, end: int) -> list[Model]:
         """The rows in [start, end)."""
         return self.inner.read(dataset, start, end)
