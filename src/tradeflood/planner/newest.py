@@ -15,7 +15,7 @@ from tradeflood.models import Candle, Model, interval
 from tradeflood.models.time import MINUTE
 from tradeflood.turns import Page, Windows
 
-BEHIND = 5 * MINUTE
+BEHIND = MINUTE
 """By how much a replica that still serves lags behind at most: a candle that ended earlier is final, whatever follows it."""
 
 
