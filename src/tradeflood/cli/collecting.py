@@ -189,28 +189,43 @@ async def stream_job(
         rows = flood.stream(wanted, *market, **words)
         ender = asyncio.create_task(_end(stop, length))
         reader = asyncio.create_task(_read(rows, wanted, out, keeper, kept))
+        told: set[str] = set()
+        teller = asyncio.create_task(_tell(rows, told))
         with pauses_named(flood.network.limiter):
             await asyncio.wait({reader, ender}, return_when=asyncio.FIRST_COMPLETED)
         ender.cancel()
+        teller.cancel()
         failed = reader.exception() if reader.done() and not reader.cancelled() else None
         reader.cancel()
-        await asyncio.gather(reader, ender, return_exceptions=True)
+        await asyncio.gather(reader, ender, teller, return_exceptions=True)
         await rows.close()
         if keeper is not None:
-            await asyncio.to_thread(keeper.close, rows.take())
-        trouble = [text for health in rows.health.values() for text in health.trouble]
+            await asyncio.to_thread(keeper.close, rows.take(), rows.proofs())
     if failed is not None:
         raise failed
     if out == "document":
         print_json([to_json(row) for row in kept])
-    for text in dict.fromkeys(trouble):
-        complain(text)
-    return FAILED if trouble and not rows.count else DONE
+    _complain(rows, told)
+    return FAILED if told and not rows.count else DONE
 
 
 async def _end(stop: asyncio.Event, length: int | None) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), None if length is None else length / SECOND)
+
+
+async def _tell(rows: Any, told: set[str]) -> None:
+    """Troubles of the feeds, as they come: whoever sees no rows wants to know why."""
+    while True:
+        await asyncio.sleep(1)
+        _complain(rows, told)
+
+
+def _complain(rows: Any, told: set[str]) -> None:
+    for text in [text for health in rows.health.values() for text in health.trouble]:
+        if text not in told:
+            told.add(text)
+            complain(text)
 
 
 async def _read(rows: Any, model: type[Model], out: str, keeper: Keeper | None, kept: list[Any]) -> None:
@@ -219,7 +234,7 @@ async def _read(rows: Any, model: type[Model], out: str, keeper: Keeper | None, 
         if out == "document":
             kept += batch
         elif keeper is not None:
-            await asyncio.to_thread(keeper.write, batch)
+            await asyncio.to_thread(keeper.write, batch, rows.proofs())
         elif out == "csv":
             write_csv(sys.stdout, model, batch, header=header)
             header = False
