@@ -70,22 +70,21 @@ def latency(port: int, seconds: float, rest: str | None) -> dict[str, object]:
 
     told: dict[str, list[float]] = {"model": [], "row": []}
     counts = {"kept": 0, "collected": 0}
-    config = settings(port)
-    if rest is not None:
-        config["venues"]["binance"]["rest_url"] = rest  # type: ignore[index]
 
-    async def backfill(flood: tf.Flood) -> None:
+    async def backfill(store: str) -> None:
         """Candles and trades of ever older hours, one request for rows after the other."""
         end = datetime.now(UTC) - timedelta(hours=1)
-        while True:
-            begin = end - timedelta(minutes=30)
-            for model, variant in ((tf.Trade, {"kind": "raw"}), (tf.Candle, {"interval": "1m"})):
-                got = await flood.collect(model, *markets()[:2], start=begin, end=end, **variant)
-                counts["collected"] += len(got)
-            end = begin
+        async with tf.Flood({"store": store, "venues": {"binance": {"rest_url": rest}}}) as flood:
+            while True:
+                begin = end - timedelta(minutes=30)
+                for model, variant in ((tf.Trade, {"kind": "raw"}), (tf.Candle, {"interval": "1m"})):
+                    got = await flood.collect(model, *markets()[:2], start=begin, end=end, **variant)
+                    counts["collected"] += len(got)
+                end = begin
 
     async def go(folder: str) -> None:
-        async with tf.Flood(config | {"store": f"chdb://{folder}"}) as flood:
+        store = f"chdb://{folder}"
+        async with tf.Flood(settings(port, store)) as flood:
             keeper = Keeper(flood.venues, flood.open_store())
             waiting: list[tf.Trade] = []
             began = time.perf_counter()
@@ -101,7 +100,7 @@ def latency(port: int, seconds: float, rest: str | None) -> dict[str, object]:
                         told["row"] += [(now - int(row.first_id or 0)) / 1e6 for row in rows]
                     counts["kept"] += len(rows)
 
-            tasks = [asyncio.create_task(keep())] + ([asyncio.create_task(backfill(flood))] if rest else [])
+            tasks = [asyncio.create_task(keep())] + ([asyncio.create_task(backfill(store))] if rest else [])
             stream = flood.stream(tf.Trade, *markets(), kind="merged", fast=False)
             async for batch in stream.batches():
                 now = time.perf_counter_ns()
