@@ -328,7 +328,7 @@ def test_what_a_witness_shows_too_late_counts_all_the_same():
     assert told.times("mute")[0] <= 30 + (10 * SECOND + PASS + SLACK) / SECOND
 
 
-@pytest.mark.parametrize("venue", ["contiguous", "multiplicity"])
+@pytest.mark.parametrize("venue", ["contiguous", pytest.param("multiplicity", marks=pytest.mark.chaos)])
 def test_a_bulk_ticker_that_is_served_again_and_again_vouches_for_nobody(venue):
     """Its clock moves, and what it tells is as old as the run: those that speak show it. One that is new saves questions."""
     sparse = tuple(Listing(f"M{n:02}", "USDT", 12_345, 5, 9_000, 0, 6, (1,)) for n in range(10))

@@ -233,6 +233,7 @@ def alive():
     return sum(type(thing) is Trade for thing in gc.get_objects())
 
 
+@pytest.mark.chaos
 def test_a_hundred_thousand_trades_are_never_in_memory_together():
     """Portions of 2,000 rows: of 100,000 trades there are never more than a few portions' at once."""
     count, portion = 100_000, 2_000
@@ -255,6 +256,7 @@ def test_a_hundred_thousand_trades_are_never_in_memory_together():
     assert not filling.filled[0].holes
 
 
+@pytest.mark.chaos
 def test_a_market_that_wakes_up_does_not_fill_the_memory():
     """A week with a trade an hour, then 30 a second: what was cut too wide is dropped and cut anew."""
     quiet = [START - 7 * DAY + n * HOUR for n in range(7 * 24)]

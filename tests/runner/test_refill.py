@@ -342,6 +342,16 @@ def test_a_venue_that_told_us_to_wait_is_named_in_the_report():
     assert re.fullmatch(told, str(pause))
 
 
+def test_the_last_pass_of_a_run_leaves_room_for_nobody():
+    """Trades of the last sixty rows keep candles waiting for their sake; once the run has ended there is nothing to wait for."""
+    markets = ("BTC/IRT", "USDT/IRT")
+    candles = [({"model": "candle", "interval": "1m"}, f"nobitex:{market}") for market in markets]
+    told = collected(*candles, *(("trade", f"nobitex:{market}") for market in markets), seconds=120, history="15m")
+    for market in markets:
+        claims = told.claims[Dataset(Candle, "nobitex", market, ("1m", "venue"))]
+        assert held(claims).bounds[1] == told.ended // MINUTE * MINUTE
+
+
 @pytest.mark.chaos
 @BOTH_ORDERS
 def test_a_long_pass_does_not_hold_up_what_perishes_meanwhile(first):

@@ -232,7 +232,8 @@ class Refiller:
         if lost:
             self._store.write({}, lost)
         pace, within = self._pace(venue), self._within(venue)
-        first, later = patient(holes, now, self._budget(venue).per, self._perishes(venue))
+        soonest = NEVER if settle else self._perishes(venue)  # nothing is found any more when a run has ended
+        first, later = patient(holes, now, self._budget(venue).per, soonest)
         ordered = {
             Rank.FIRST: in_order(first, now, pace, within, self._at_once(venue)),
             Rank.PATIENT: in_order(later, now, pace, within),  # they are spread over the window anyway
