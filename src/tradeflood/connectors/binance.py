@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tradeflood.errors import RateLimited, Refused, Unavailable, UnknownMarket
+from tradeflood.errors import Refused, Unavailable, UnknownMarket
 from tradeflood.models import Candle, Market, Side, Ticker, Trade
 from tradeflood.models.time import MS, from_ms, hours, minutes, ms, seconds
 from tradeflood.turns import (
@@ -44,7 +44,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import is_ban, retry_after
+from tradeflood.turns.connector import not_now
 
 INTERVALS = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M".split()
 STATUSES = {"TRADING": "trading", "HALT": "halted", "BREAK": "halted", "CANCEL_ONLY": "halted"}
@@ -282,7 +282,7 @@ class Binance(Connector):
                 return super().judge(reply)
             text = f"binance: {fault.msg} (code {fault.code}, HTTP {reply.status})"
             if fault.code in {-1003, -1015} or reply.status in {418, 429}:
-                raise RateLimited(text, until=retry_after(reply), banned=is_ban(reply))
+                raise not_now(text, reply)
             if fault.code == -1121:  # errors.md: invalid symbol
                 raise UnknownMarket(text)
             if fault.code in {-1000, -1001, -1006, -1007, -1008, -1016}:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from tradeflood.errors import PayloadChanged, RateLimited, Refused, Unavailable, UnknownMarket
+from tradeflood.errors import PayloadChanged, Refused, Unavailable, UnknownMarket
 from tradeflood.models import Candle, Market, Side, Ticker, Trade, interval
 from tradeflood.models.time import DAY, MS, SECOND, days, from_ms, hours, iso, minutes, ms, seconds
 from tradeflood.spans import Spans
@@ -47,7 +47,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import is_ban, retry_after
+from tradeflood.turns.connector import not_now
 from tradeflood.turns.pages import FOREVER
 
 T = TypeVar("T")
@@ -302,7 +302,7 @@ class Bitget(Connector):
             return super().judge(reply)
         text = f"bitget: {head.msg} (code {head.code}, HTTP {reply.status})"
         if head.code in LIMITED or reply.status == 429:
-            raise RateLimited(text, until=retry_after(reply), banned=is_ban(reply))
+            raise not_now(text, reply)
         if head.code in UNLISTED:
             raise UnknownMarket(text)
         if head.code in DOWN:

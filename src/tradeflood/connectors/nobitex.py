@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from tradeflood.errors import PayloadChanged, RateLimited, Refused, UnknownMarket
+from tradeflood.errors import PayloadChanged, Refused, UnknownMarket
 from tradeflood.models import Candle, Market, Side, Ticker, Trade, interval
 from tradeflood.models.identity import digits
 from tradeflood.models.time import DAY, MS, SECOND, from_ms, from_seconds, iso, minutes, seconds
@@ -52,7 +52,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import is_ban, retry_after
+from tradeflood.turns.connector import not_now
 
 UNITS = {  # of prices against the Iranian currency, per turn; the venue's page for candles, recordings for the others
     "stats": "rial",
@@ -344,9 +344,9 @@ class Nobitex(Connector):
         except msgspec.MsgspecError:
             return super().judge(reply)
         if fault.code == "TooManyRequests" or reply.status == 429:
-            until = retry_after(reply) if fault.backOff is None else reply.received_at + fault.backOff * SECOND
+            until = None if fault.backOff is None else reply.received_at + fault.backOff * SECOND
             text = f"nobitex: {fault.code or 'too many requests'} (HTTP {reply.status})"
-            raise RateLimited(text, until=until, banned=is_ban(reply))
+            raise not_now(text, reply, until)
         if fault.status == "failed" and reply.status < 500:
             text = f"nobitex: {fault.code}: {fault.message} (HTTP {reply.status})"
             raise UnknownMarket(text) if fault.code in UNKNOWN_MARKET else Refused(text)

@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from tradeflood.errors import PayloadChanged, RateLimited, Refused, Unavailable, UnknownMarket
+from tradeflood.errors import PayloadChanged, Refused, Unavailable, UnknownMarket
 from tradeflood.models import Candle, Market, Side, Ticker, Trade
 from tradeflood.models.time import MS, days, from_ms, hours, ms, seconds
 from tradeflood.spans import Span, Spans
@@ -51,7 +51,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import is_ban, retry_after
+from tradeflood.turns.connector import not_now
 
 # Our interval → the venue's bar. A plain bar of six hours and more opens at UTC+8. `6H` and `12H` of UTC+8 are no
 # intervals of ours; where bars of 2 and 3 days and of 3 months open is not documented, so they are not offered.
@@ -299,7 +299,7 @@ class OKX(Connector):
             return super().judge(reply)
         text = f"okx: {fault.msg} (code {fault.code}, HTTP {reply.status})"
         if fault.code in LIMITED:
-            raise RateLimited(text, until=retry_after(reply), banned=is_ban(reply))
+            raise not_now(text, reply)
         if fault.code in UNLISTED:
             raise UnknownMarket(text)
         if fault.code in DOWN:

@@ -62,7 +62,7 @@ class Coverage:
                 "kind": None,
                 "origin": None,
             }
-            | {variant.name: value for variant, value in zip(dataset.model.variants(), dataset.variant, strict=True)}
+            | dataset.model.variant_words(dataset.variant)
             | {
                 "spans": [
                     {

@@ -139,6 +139,11 @@ class Model:
         return _variants(cls)  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
 
     @classmethod
+    def variant_words(cls, variant: tuple[str, ...]) -> dict[str, str]:
+        """The parts of a variant by their names, in order."""
+        return {part.name: value for part, value in zip(cls.variants(), variant, strict=True)}
+
+    @classmethod
     def columns(cls) -> tuple[Column, ...]:
         """Every field in order, as the forms see it."""
         return _columns(cls)  # type: ignore[arg-type]  # a class has a hash, whatever its rows have

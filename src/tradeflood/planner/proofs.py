@@ -43,7 +43,7 @@ def claims_of_derived(work: Work, clock: int) -> Iterator[Claim]:
     """Rows made from other models hold what those hold, at the weakest of their grades, and nothing more."""
     if not work.ask.model.time or not work.basis:
         return
-    names = {part.name: value for part, value in zip(work.ask.model.variants(), work.ask.variant, strict=True)}
+    names = work.ask.model.variant_words(work.ask.variant)
     grid = interval(names["interval"]) if "interval" in names else None
     spans, grade = work.asked, Grade.A
     if grid is not None:

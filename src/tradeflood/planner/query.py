@@ -9,6 +9,7 @@ from tradeflood.errors import UsageError
 from tradeflood.models import Model, interval
 from tradeflood.models.time import MINUTE, SECOND, US, When, from_datetime, iso, parse_time
 from tradeflood.spans import EMPTY, Spans
+from tradeflood.turns import Ask
 
 M = TypeVar("M", bound=Model)
 
@@ -99,7 +100,7 @@ def _range(model: type[Model], variant: tuple[str, ...], start: When | None, end
         return 0, 0
     last = now() if end is None else parse_time(end)
     if start is None:
-        parts = {part.name: value for part, value in zip(model.variants(), variant, strict=True)}
+        parts = model.variant_words(variant)
         wide = interval(parts["interval"]).step * DEFAULT_CANDLES if "interval" in parts else DEFAULT_RANGE
         first = (last - wide) // SECOND * SECOND
     else:
@@ -107,3 +108,9 @@ def _range(model: type[Model], variant: tuple[str, ...], start: When | None, end
     if first >= last:
         raise UsageError(f"the start {iso(first)} is not before the end {iso(last)}")
     return first, last
+
+
+def query_of(ask: Ask, start: int, end: int) -> Query[Any]:
+    """The question for [start, end) of what is asked."""
+    words = ask.model.variant_words(ask.variant)
+    return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **words)

@@ -19,8 +19,8 @@ from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Grade, State,
 from tradeflood.coverage.claims import digest_of
 from tradeflood.errors import RateLimited, TradeFloodError, TransportError, Unavailable, UsageError
 from tradeflood.models import Candle, interval
-from tradeflood.models.time import DAY, HOUR, MINUTE, SECOND, iso
-from tradeflood.planner import Node, Query, Run
+from tradeflood.models.time import DAY, HOUR, MINUTE, SECOND
+from tradeflood.planner import Node, Query, Run, query_of
 from tradeflood.planner.parts import NEVER, Work, ordered
 from tradeflood.runner.backlog import ROWS, Backlog
 from tradeflood.runner.execute import carry_out
@@ -205,9 +205,7 @@ class _Part:
 
     def query(self, span: Span) -> Query[Any]:
         """The question for a portion."""
-        ask = self.ask
-        variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
-        return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(span[0]), end=iso(span[1]), **variant)
+        return query_of(self.ask, *span)
 
     def fail(self, failure: Failure) -> None:
         """Keep a failure, once per text, with all the times that it befell."""

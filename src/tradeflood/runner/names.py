@@ -62,7 +62,9 @@ class Names:
         """Those that the venue refuses by itself, where it can be asked for them at all."""
         end = iso(network.clock.now())
         probes = [
-            Query(query.model, query.market, end=end, **words_of(query)) if query.model.time else query
+            Query(query.model, query.market, end=end, **query.model.variant_words(query.variant))
+            if query.model.time
+            else query
             for query in strange
         ]
         asked = [probe for probe in probes if self._has_history(probe)]
@@ -88,11 +90,6 @@ class Names:
         connector = type(self._venues.connector(query.venue))
         offered = self._venues.registry.candidates(connector, query.model)
         return any(binding.makes(query.variant) and binding.has_history() for binding in offered)
-
-
-def words_of(query: Query[Any]) -> dict[str, str]:
-    """The parts of a query's variant, by name."""
-    return {part.name: value for part, value in zip(query.model.variants(), query.variant, strict=True)}
 
 
 def told(query: Query[Any], listed: Collection[str]) -> str:

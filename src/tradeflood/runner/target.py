@@ -14,8 +14,8 @@ from tradeflood.errors import UnknownMarket
 from tradeflood.live import happened
 from tradeflood.live.freshness import GAPS
 from tradeflood.models import Candle, interval
-from tradeflood.models.time import DAY, HOUR, MINUTE, MS, SECOND, iso
-from tradeflood.planner import Query
+from tradeflood.models.time import DAY, HOUR, MINUTE, MS, SECOND
+from tradeflood.planner import Query, query_of
 from tradeflood.runner.backlog import WIDEST, Backlog
 from tradeflood.runner.deadlines import (
     CADENCE,
@@ -168,9 +168,3 @@ def _firm_edge(last: Span, firm: Spans) -> int:
     start, end = last
     here = firm & Spans.of(last)
     return max(here.bounds[1] if here else start, end - HOUR)
-
-
-def query_of(ask: Ask, start: int, end: int) -> Query[Any]:
-    """The question for [start, end) of what is asked."""
-    variant = {part.name: value for part, value in zip(ask.model.variants(), ask.variant, strict=True)}
-    return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **variant)

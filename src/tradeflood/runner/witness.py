@@ -11,13 +11,12 @@ from typing import Any
 from tradeflood.coverage import Dataset
 from tradeflood.live import happened
 from tradeflood.models.time import SECOND
-from tradeflood.planner import Run
+from tradeflood.planner import Run, query_of
 from tradeflood.runner.clocks import GRACE, VenueClocks
 from tradeflood.runner.deadlines import gap_of
 from tradeflood.runner.execute import Network, carry_out
 from tradeflood.runner.stream import Stream
 from tradeflood.runner.sweep import Sweeper
-from tradeflood.runner.target import query_of
 from tradeflood.runner.venues import SessionVenues
 from tradeflood.turns import Ask
 
@@ -36,15 +35,18 @@ class Witness:
 
     async def watch(self) -> None:
         """Look again and again; cancel it to end it."""
+        asks: dict[str, list[Ask]] = {}
+        for sub in self._stream.subscriptions:
+            if self._stream.is_listened(sub.ask.dataset) and self._can_be_asked(sub.ask):
+                asks.setdefault(sub.ask.venue, []).append(sub.ask)
         while True:
             await self._network.clock.sleep(EVERY)
-            for venue in dict.fromkeys(sub.ask.venue for sub in self._stream.subscriptions):
-                await self.look(venue, [sub.ask for sub in self._stream.subscriptions if sub.ask.venue == venue])
+            for venue, some in asks.items():
+                await self.look(venue, some)
 
     async def look(self, venue: str, asks: list[Ask]) -> None:
         """Ask one venue about what is silent for longer than can be believed: by its bulk ticker, then one by one."""
         stream, now, ahead = self._stream, self._network.clock.now(), self._clocks.ahead(venue)
-        asks = [ask for ask in asks if stream.is_listened(ask.dataset) and self._can_be_asked(ask)]
         silent = {a.dataset: stream.doubtful_since(a.dataset, ahead) for a in asks if self._is_silent(a.dataset)}
         heard = {ask.dataset: stream.reached(ask.dataset) for ask in asks if ask.dataset not in silent}
         await self._sweeper.silent(stream, venue, silent, heard, now, ahead)

@@ -90,9 +90,8 @@ class Connector:
             if reply.body.lstrip()[:1] == b"<":
                 raise Unavailable(f"{self.venue}: a page instead of data (HTTP {status}): {excerpt(reply.body)}")
             return
-        if (banned := is_ban(reply)) or status == 429:
-            text = f"{self.venue}: too many requests (HTTP {status})"
-            raise RateLimited(text, until=retry_after(reply), banned=banned)
+        if status == 429 or is_ban(reply):
+            raise not_now(f"{self.venue}: too many requests (HTTP {status})", reply)
         if status >= 500 or status in {403, 408}:
             raise Unavailable(f"{self.venue}: HTTP {status}: {excerpt(reply.body)}")
         raise Refused(f"{self.venue}: HTTP {status}: {excerpt(reply.body)}")
@@ -225,6 +224,11 @@ def retry_after(reply: Reply) -> int | None:
 def is_ban(reply: Reply) -> bool:
     """Whether a refusal concerns everything from this address rather than one budget: HTTP 418, or a body that says so."""
     return reply.status == 418 or (reply.status in {403, 429} and _BANNED.search(reply.body[:_HEAD]) is not None)
+
+
+def not_now(text: str, reply: Reply, until: int | None = None) -> RateLimited:
+    """The error of a refusal: until the moment that is known, or that its header names, and for all from this address if it is a ban."""
+    return RateLimited(text, until=retry_after(reply) if until is None else until, banned=is_ban(reply))
 
 
 def excerpt(body: bytes) -> str:

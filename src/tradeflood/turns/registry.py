@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,7 @@ def _refusal(
             return (
                 f"{connector.venue} {model.name()}: no {part.name} {variant[index]!r}; there are {', '.join(offered)}"
             )
-    asked: Mapping[str, str] = {part.name: value for part, value in zip(model.variants(), variant, strict=True)}
+    asked = model.variant_words(variant)
     return f"{connector.venue} does not offer {model.name()} with {', '.join(f'{k} {v}' for k, v in asked.items())}"
 
 
