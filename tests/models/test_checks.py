@@ -13,12 +13,15 @@ from tradeflood.models.checks import all_checked, all_exact, checked, exact
 from tradeflood.store.memory import check
 from tradeflood.testing.strategies import rows
 
+NOW = 1_700_000_000 * 10**9
+MOMENTS = st.integers(-(1 << 63), -1) | st.integers(NOW, (1 << 63) - 1)
 
-def trade(price="1.5", size="2", time=5, count=None):
+
+def trade(price="1.5", size="2", time=NOW, count=None):
     return Trade("v", "A/B", "raw", "1", Decimal(price), Decimal(size), Side.BUY, time, count=count)
 
 
-@given(rows(Trade) | rows(Candle) | rows(Market))
+@given(rows(Trade, venue_time=MOMENTS) | rows(Candle, open_time=MOMENTS) | rows(Market))
 def test_whatever_a_store_holds_passes_both(row):
     assert checked(row) is row
     assert exact(row) is row
@@ -37,6 +40,20 @@ def test_a_number_of_no_market_is_refused_by_name(look, number):
 def test_a_time_outside_of_64_bits_is_refused_by_name(look, time):
     with pytest.raises(PayloadChanged, match=r"trade: venue_time is .*, no time"):
         look(trade(time=time))
+
+
+@pytest.mark.parametrize("time", [0, 1_795_232, NOW // 10**3, NOW // 10**6, NOW // 10**9])
+@pytest.mark.parametrize("look", [checked, exact])
+def test_a_time_of_which_the_unit_or_the_digits_are_wrong_is_refused_by_name(look, time):
+    """Seconds, milliseconds or microseconds taken for something smaller, and a number that lost its head: all lie in 1970."""
+    with pytest.raises(PayloadChanged, match=r"trade: venue_time is 1970-01-.*, no time of a market: has the venue"):
+        look(trade(time=time))
+
+
+@pytest.mark.parametrize("time", [-1, -40 * 365 * 86_400 * 10**9, 365 * 86_400 * 10**9])
+@pytest.mark.parametrize("look", [checked, exact])
+def test_rows_of_before_1970_and_after_it_are_rows(look, time):
+    assert look(trade(time=time))
 
 
 @pytest.mark.parametrize("number", ["1E-19", "0.0000000000000000001", "12345678901234567890.1234567890123456789"])

@@ -13,7 +13,7 @@ from tradeflood.replay.desks.binance import Binance
 from tradeflood.replay.desks.bitget import Bitget
 from tradeflood.replay.desks.nobitex import Nobitex
 from tradeflood.replay.desks.okx import OKX
-from tradeflood.replay.faults import HUGE, SORTS, STEP_AFTER, Faults, FaultyDesk, parse
+from tradeflood.replay.faults import HUGE, SORTS, STEP_AFTER, Faults, FaultyDesk, _gutted, parse
 from tradeflood.replay.recorded import Recorded
 from tradeflood.replay.simulated import Simulated
 
@@ -407,6 +407,16 @@ def test_spoilt_frames():
     assert ids(rest) == HONEST
     (half,) = frames(desk("halfframe"))
     assert isinstance(half, Half)
+
+
+def test_a_corrupt_frame_is_no_json_however_alike_its_rows_are():
+    """Without its middle third a snapshot of equally long rows would be a shorter snapshot, with one row of 1970 in it."""
+    row = '{"ts":"1795232481028","price":"3589.87","size":"6.3198","side":"buy","tradeId":"217395720"}'
+    for count in range(1, 60):
+        frame = f'{{"data":[{",".join([row] * count)}]}}'
+        for spoilt in (_gutted(frame), _gutted(frame.encode())):
+            with pytest.raises(ValueError):
+                json.loads(spoilt)
 
 
 def test_every_fault_says_what_it_does():

@@ -12,12 +12,16 @@ from typing import Any, TypeVar
 from tradeflood.errors import PayloadChanged
 from tradeflood.models.base import Kind, Model
 from tradeflood.models.forms import DIGITS, SCALE
+from tradeflood.models.time import iso, parse_time
 
 M = TypeVar("M", bound=Model)
 
 _MOST = Decimal(10) ** (DIGITS - SCALE)
 _LEAST = -_MOST
 _INT64 = 1 << 63
+_SINCE = parse_time(
+    "1971-01-01"
+)  # a time read in a unit too small by a thousand or more lies in 1970, where no venue has rows
 _UNIT = Decimal(1).scaleb(-SCALE)
 _ZERO = Decimal(0)
 _add = Context(prec=2 * DIGITS, traps=[Rounded, InvalidOperation]).add
@@ -40,7 +44,7 @@ def all_checked(model: type[M], rows: list[M]) -> list[M]:
     """The rows themselves, looked at quickly: what comes live passes here.
 
     Raises PayloadChanged that names the field of the first row where a decimal is NaN, infinite or absurdly large, or
-    the time is none.
+    the time is none, or one of 1970: the venue has changed its unit, or lost digits.
     """
     glance = _glance(model)  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
     try:
@@ -57,11 +61,13 @@ def all_checked(model: type[M], rows: list[M]) -> list[M]:
 def exact(row: M) -> M:
     """The row itself, looked at in full: every store holds it exactly, as do all other forms.
 
-    Raises PayloadChanged that names the field where a decimal has more than 38 digits, 18 of them after the point, or a
-    whole number more than 64 bits.
+    Raises PayloadChanged that names the field where a decimal has more than 38 digits, 18 of them after the point, a
+    whole number more than 64 bits, or where the time is one of 1970.
     """
     decimals, integers = _columns(type(row))  # type: ignore[arg-type]  # a class has a hash, whatever its rows have
     try:
+        if row.time is not None and 0 <= getattr(row, row.time) < _SINCE:
+            raise _Absurd
         for value in decimals(row):
             if value is not None and _quantize(value, _UNIT).is_nan():
                 raise _Absurd
@@ -107,14 +113,16 @@ def _glance(model: type[Model]) -> Callable[[list[Any]], None]:
             test = f"LEAST < {value} < MOST"
             tests.append(f"({value} is None or {test})" if column.optional else test)
         elif column.name == model.time:
-            tests.append(f"FIRST <= {value} < AFTER")
+            tests.append(f"(SINCE <= {value} < AFTER or FIRST <= {value} < 0)")
     lines = [
         "def glance(rows):",
         "  for row in rows:",
         f"    if not ({' and '.join(tests) or True}):",
         "      raise Absurd",
     ]
-    names: dict[str, Any] = {"LEAST": _LEAST, "MOST": _MOST, "FIRST": -_INT64, "AFTER": _INT64, "Absurd": _Absurd}
+    names: dict[str, Any] = {
+        "LEAST": _LEAST, "MOST": _MOST, "FIRST": -_INT64, "SINCE": _SINCE, "AFTER": _INT64, "Absurd": _Absurd,
+    }  # fmt: skip
     exec("\n".join(lines), names)  # noqa: S102 - only names of fields, which Python itself took
     return names["glance"]  # type: ignore[no-any-return]
 
@@ -149,6 +157,10 @@ def _refusal(row: Model) -> PayloadChanged:
         elif isinstance(value, int) and not -_INT64 <= value < _INT64:
             what = "no time" if column.kind is Kind.TIME else "no number of a market"
             return PayloadChanged(f"{row.name()}: {column.name} is {_short(value)}, {what}")
+        elif column.name == row.time and isinstance(value, int) and 0 <= value < _SINCE:
+            return PayloadChanged(
+                f"{row.name()}: {column.name} is {iso(value)}, no time of a market: has the venue changed its unit?"
+            )
     return PayloadChanged(f"{row.name()}: a row whose values have other types than its fields")
 
 

@@ -566,10 +566,11 @@ def _corrupted(feed: _FaultyFeed, fault: Fault, frames: list[Frame], now: int) -
 
 
 def _gutted(frame: Frame) -> Frame:
+    """A frame with a NUL for its middle third: without one, rows of equal length may join into JSON that tells another story."""
     if isinstance(frame, str):
-        return frame[: len(frame) // 3] + frame[len(frame) * 2 // 3 :]
+        return frame[: len(frame) // 3] + "\0" + frame[len(frame) * 2 // 3 :]
     if isinstance(frame, bytes):
-        return frame[: len(frame) // 3] + frame[len(frame) * 2 // 3 :]
+        return frame[: len(frame) // 3] + b"\0" + frame[len(frame) * 2 // 3 :]
     return frame
 
 
