@@ -399,3 +399,28 @@ def test_markets_of_which_nothing_came_yet_are_not_asked_for_with_every_pass():
     markets = [listing.market for listing in listings]
     told = collected(markets=markets, listings=listings, seconds=55)
     assert told.asked["/trades"] <= 3 * 40 * 2 + 10  # three requests tell of one edge
+
+
+@pytest.mark.parametrize("what", ["a line", "the stream"])
+def test_whoever_ends_something_may_be_cancelled_meanwhile_and_hears_of_it(what):
+    """A group that closes its old connection, when its stream is closed, would otherwise go on for ever, and be waited for."""
+
+    async def main():
+        clock = VirtualClock(START)
+        desk = FaultyDesk(desk_of("contiguous"), Simulated(5), Clock(1, START, monotonic=clock.now), Faults((), 1))
+        async with Flood({}, transport=FakeTransport(answers_of(desk, clock), clock), clock=clock) as flood:
+            flood.network = evolve(flood.network, sockets=sockets_of(desk, clock))
+            stream = flood.stream(Trade, "contiguous:BTC/USDT")
+            await stream.begin()
+            await clock.sleep(2 * SECOND)
+            (group,), tasks = stream._groups, list(stream._tasks)
+            closing = asyncio.create_task(group.line.close() if what == "a line" else stream.close())
+            await asyncio.sleep(0)  # it waits for what it has cancelled
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            await stream.close()
+            assert tasks
+            assert all(task.done() for task in tasks)
+
+    run(main())

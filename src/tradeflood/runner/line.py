@@ -357,9 +357,7 @@ class Line:
     async def close(self) -> None:
         """End it. What still comes meanwhile is not taken any more."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._task
+            await ended(self._task)
         self._flush()
         self._channels = {}
         if self.socket is not None:
@@ -526,6 +524,21 @@ class Line:
         if self._recorder is not None:
             venue, now = self._connector.venue, self._network.clock.now()
             self._recorder.feed(venue, self._number, now, direction, frame, url)
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel some tasks and wait until they are over, whatever becomes of them.
+
+    Whoever waits may be cancelled too, and hears of it: to await a cancelled task and to suppress what it raises would
+    swallow that.
+    """
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # it is asked for, so that nobody complains that it was not
 
 
 def packed(subscriptions: Sequence[Subscription]) -> list[list[Subscription]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from attrs import evolve
@@ -17,7 +16,7 @@ from tradeflood.models.time import SECOND
 from tradeflood.planner.proofs import parser_of
 from tradeflood.runner.execute import Network
 from tradeflood.runner.group import Group, Place, Wires, poll
-from tradeflood.runner.line import Channel, Health, Subscription, packed
+from tradeflood.runner.line import Channel, Health, Subscription, ended, packed
 from tradeflood.runner.overflow import Dropped, Room
 from tradeflood.store.base import dataset_of
 from tradeflood.transport.record import Recorder
@@ -249,11 +248,7 @@ class Stream(Generic[M]):
         """End every subscription."""
         self._closed = True
         troubled = [place.standing_in for place in self._troubled if place.standing_in is not None]
-        for task in (*self._tasks, *troubled):
-            task.cancel()
-        for task in (*self._tasks, *troubled):  # whoever closes second waits as well
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        await ended(*self._tasks, *troubled)  # whoever closes second waits as well
         self._tasks.clear()
         self._tell_dropped()
 
