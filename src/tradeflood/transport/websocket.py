@@ -338,7 +338,7 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
     transport, reader = made
     over = asyncio.ensure_future(transport.wait_disconnected())
     over.add_done_callback(lambda done: reader.end(_why(done)))
-    return _PicowsSocket(transport, reader)
+    return _PicowsSocket(transport, reader, over)
 
 
 def _why(over: asyncio.Future[Any]) -> str:
@@ -348,8 +348,8 @@ def _why(over: asyncio.Future[Any]) -> str:
 
 
 class _PicowsSocket:
-    def __init__(self, transport: Any, reader: Any) -> None:
-        self._transport, self._reader = transport, reader
+    def __init__(self, transport: Any, reader: Any, over: asyncio.Future[Any]) -> None:
+        self._transport, self._reader, self._over = transport, reader, over
 
     async def send(self, data: str | bytes) -> None:
         import picows
@@ -373,3 +373,4 @@ class _PicowsSocket:
         self._reader.end("closed by us")
         self._transport.send_close(1000)
         self._transport.disconnect()
+        await asyncio.wait({self._over}, timeout=CLOSE_WITHIN)  # or the loop may end before the connection does
