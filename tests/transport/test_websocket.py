@@ -312,3 +312,39 @@ def test_frames_torn_anywhere_are_whole_messages_in_their_order(fast, piece):
         assert ears.whys == ["closed by us"]
 
     run(main)
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_a_connection_that_is_given_up_in_its_handshake_does_not_stay(fast):
+    """Whoever closes a stream while it opens a connection would leave it open for ever, with picows."""
+    if fast:
+        pytest.importorskip("picows")
+    ended = []
+
+    async def shake(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = next(
+            line.split(b": ")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")
+        )
+        await asyncio.sleep(0.05)
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept_key(key.decode()).encode() + b"\r\n\r\n"
+        )
+        with suppress(ConnectionError):
+            await reader.read()
+        ended.append(True)
+        writer.close()
+
+    async def main():
+        async with await asyncio.start_server(shake, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            opening = asyncio.create_task(open_socket(url, Ears(), leave=DIRECT, fast=fast))
+            await asyncio.sleep(0.02)
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            while not ended:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(main(), 5))

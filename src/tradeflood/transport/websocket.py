@@ -25,6 +25,8 @@ _HEAD = struct.Struct(">HH").unpack_from
 
 OPEN_WITHIN = 15.0
 CLOSE_WITHIN = 1.0
+SHAKES_WITHIN = 0.2
+"""How long a connection that was given up may take to be there, in seconds, so that it ends before its loop does."""
 
 
 class Listener(Protocol):
@@ -287,6 +289,13 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
             self.parts: list[bytes] = []
             self.size = 0
             self.ended = False
+            self.given_up = False
+            self.shaken = asyncio.Event()
+
+        def on_ws_connected(self, transport: Any) -> None:
+            self.shaken.set()
+            if self.given_up:
+                transport.disconnect()
 
         def on_ws_frame(self, transport: Any, frame: Any) -> None:
             kind = frame.msg_type
@@ -327,15 +336,22 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
                 self.ended = True
                 listener.lost(why)
 
-    made: Any = await picows.ws_connect(
-        Reader,
-        url,
-        extra_headers={"User-Agent": user_agent(), **dict(headers)},
-        enable_auto_ping=False,
-        enable_auto_pong=False,
-        max_frame_size=LARGEST,
-    )
-    transport, reader = made
+    reader = Reader()
+    try:
+        transport, _ = await picows.ws_connect(
+            lambda: reader,
+            url,
+            extra_headers={"User-Agent": user_agent(), **dict(headers)},
+            enable_auto_ping=False,
+            enable_auto_pong=False,
+            max_frame_size=LARGEST,
+        )
+    except asyncio.CancelledError:  # picows keeps a connection whose handshake nobody waits for any more
+        reader.given_up = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHAKES_WITHIN):
+                await reader.shaken.wait()
+        raise
     over = asyncio.ensure_future(transport.wait_disconnected())
     over.add_done_callback(lambda done: reader.end(_why(done)))
     return _PicowsSocket(transport, reader, over)
