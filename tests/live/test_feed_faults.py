@@ -1,6 +1,7 @@
 """A feed that misbehaves, on both transports: what is good comes through, what is bad is named, the stream goes on."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -12,6 +13,7 @@ from tradeflood.replay.server import serve
 from tradeflood.replay.simulated import Simulated
 from tradeflood.runner.flood import Flood
 from tradeflood.testing import FakeClock
+from tradeflood.testing.venues import venues_here
 from tradeflood.turns import Binding, registry, turn_execution
 
 pytestmark = pytest.mark.loopback
@@ -146,6 +148,23 @@ def test_nobody_at_the_feed_is_tried_again_and_again(fast):
     assert "ws://127.0.0.1:1/stream: " in health.trouble[0]
     assert clock.elapsed > 12 * 10**9
     assert max(clock.slept) <= 30 * 10**9
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_who_leaves_the_loop_at_the_end_of_everything_leaves_no_socket_open(fast):
+    """The stream is closed by the end of the event loop then, which cancels the closing itself: a warning is an error here."""
+    if fast:
+        pytest.importorskip("picows")
+
+    async def main():
+        async with Flood() as flood:
+            async for row in flood.stream(tf.Trade, "binance:BTC/USDT", fast=fast):
+                return row
+        return None
+
+    with venues_here("binance", speed=30):
+        assert asyncio.run(asyncio.wait_for(main(), 15))
+    gc.collect()
 
 
 # ---------------------------------------------------------------- bindings that somebody else wrote

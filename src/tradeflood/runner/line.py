@@ -356,14 +356,16 @@ class Line:
 
     async def close(self) -> None:
         """End it. What still comes meanwhile is not taken any more."""
-        if self._task is not None:
-            await ended(self._task)
-        self._flush()
-        self._channels = {}
-        if self.socket is not None:
-            with suppress(Exception):
-                await self.socket.close()
-        self._seat.give_back()
+        try:
+            if self._task is not None:
+                await ended(self._task)
+        finally:  # also where whoever closes it is cancelled, as all are when their loop ends
+            self._flush()
+            self._channels = {}
+            if self.socket is not None:
+                with suppress(Exception):
+                    await self.socket.close()
+            self._seat.give_back()
 
     async def over(self) -> None:
         """Wait until it has ended, or should be replaced."""
