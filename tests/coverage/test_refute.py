@@ -2,13 +2,16 @@
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tradeflood.coverage import Claim, Dataset, Grade, State, held
 from tradeflood.coverage.refute import NEAR, disputed, refuted, touched
+from tradeflood.live.offsets import Offsets
+from tradeflood.live.pair import Agreement
 from tradeflood.models import Side, Trade
-from tradeflood.models.time import HOUR, MINUTE
+from tradeflood.models.time import HOUR, MINUTE, SECOND
 from tradeflood.runner.late import disputes_of
 from tradeflood.spans import Spans
 from tradeflood.store.known import KnownStore
@@ -70,3 +73,23 @@ def test_a_dispute_says_until_when_it_refutes():
     one = disputed(BTC, 0, 10, "a row that no store can hold", 7)
     assert (one.as_of, one.refutes) == (7, 7)
     assert touched(Spans.of((0, 5)), [trade(1, 4), trade(2, 5)]) == [trade(1, 4)]
+
+
+@pytest.mark.parametrize("observed", ["pair", "offsets"])
+def test_what_rests_on_no_ids_is_refuted_by_a_late_row_whatever_its_id(observed):
+    """Both observers, and the numbers of the messages, went without the third trade: its id tells nothing of them."""
+    rows = [trade(n, HOUR + n * SECOND) for n in (1, 2, 4, 5)]
+    if observed == "pair":
+        agreement = Agreement(BTC, "p")
+        for side in (0, 1):
+            agreement.came(side, rows, 0, 2 * HOUR)
+        claims = agreement.claims(rest=True)
+    else:
+        offsets = Offsets(BTC, "p")
+        for number, row in enumerate(rows):
+            offsets.came(number, "epoch", [row], 2 * HOUR)
+        claims = offsets.claims(rest=True)
+    late = trade(3, HOUR + 3 * SECOND)
+    assert held(claims).touches(late.venue_time, late.venue_time + 1)
+    claims += refuted(claims, [late])
+    assert not held(claims).touches(late.venue_time, late.venue_time + 1)

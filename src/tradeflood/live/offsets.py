@@ -151,14 +151,16 @@ class Offsets:
         begin = run.start if run.said is None else run.said
         if begin is None or begin >= run.end:
             return
-        place = crc32((self._epoch or "").encode()) << 64  # numbers of two epochs never meet
+        place = (
+            f"o{crc32((self._epoch or '').encode()):08x}:"  # numbers of two epochs never meet, nor are they ids of rows
+        )
         self._ready.append(
             Claim(
                 self._dataset, begin, run.end, State.HELD, Grade.D, "consecutive offsets", run.new_count, f"{run.new_digest:016x}",
-                self._as_of, self._parser, str(place + run.left), str(place + run.after),
+                self._as_of, self._parser, f"{place}{run.left}", f"{place}{run.after}",
             )
         )  # fmt: skip
-        run.said, run.left, run.new_count, run.new_digest = run.end, run.after - 1, 0, 0
+        run.said, run.left, run.new_count, run.new_digest = run.end, run.after, 0, 0
 
     def _hole(self, before: _Run, after: _Run) -> None:
         if before.hole_told or after.start is None or not before.end:

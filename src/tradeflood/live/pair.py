@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from tradeflood.coverage import Claim, Dataset, Grade, State
 from tradeflood.coverage.claims import digest_of
+from tradeflood.coverage.evidence import edge
 from tradeflood.live.offsets import GROWS_FOR
 from tradeflood.models import Model
 from tradeflood.models.time import SECOND
@@ -144,7 +145,7 @@ class Agreement:
             self._ready.append(
                 Claim(
                     self._dataset, self._start, self._end, State.HELD, Grade.E, "two independent observers agree",
-                    len(self._rows), digest_of(self._rows), self._clock, self._parser, str(self._start), str(self._end),
+                    len(self._rows), digest_of(self._rows), self._clock, self._parser, edge(self._start), edge(self._end),
                 )
             )  # fmt: skip
             self._start = self._end
