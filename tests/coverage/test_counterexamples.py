@@ -426,3 +426,39 @@ def test_a_revised_time_across_a_month_boundary(scheme, tmp_path):
         assert [int(row.volume) for row in store.read(candles, 0, 1 << 62)] == [1, 6]
         made = [evolve(row, closed=True) for row in candles_of(stored, "1m") if row.open_time < month + MINUTE]
         assert store.read(candles, 0, 1 << 62) == made
+
+
+def test_ids_that_an_answer_leaves_out_though_one_of_them_came_late():
+    """A replica never got three trades; one of them comes late. However often it is asked, it is not believed any more."""
+    truth = Truth([(1000 + n, 100 * n, 0) for n in range(9)])
+
+    class Lacks(Venue):
+        def rows(self, path, asked, shown):
+            return super().rows(path, asked, [row for row in shown if row.id not in {1002, 1003, 1004}])
+
+    desk = Desk(Lacks(truth, clamp=2_000))
+    desk.store = known(desk.store)
+    query = trades("counting", 0, 700)
+
+    def again():
+        desk.venue.clock += MINUTE
+        run = toy.drive(Run([query], desk.venues, desk.venue.clock, None), desk.venue)
+        keep(run, desk.store)
+
+    desk.ask(query)
+    Keeper(desk.venues, desk.store, known=desk.store).write([live(1003, 300)])
+    for _ in range(3):
+        again()
+        here = [
+            part for part in stretches(desk.store.claims(dataset_of(query))) if part.start <= BASE + 200 * MS < part.end
+        ]
+        assert [part.grade for part in here if part.state is State.HELD] in ([], [Grade.D])
+
+
+def test_a_market_that_is_listed_anew_with_ids_from_the_beginning():
+    """The last row before has id 4,003, the first one after has id 1: ids say nothing of the time between."""
+    truth = Truth([(4_000 + n, 100 * n, 0) for n in range(4)] + [(1 + n, 1_000 + 100 * n, 0) for n in range(8)])
+    desk = Desk(Venue(truth))
+    query = trades("counting", 150, 1_250)
+    desk.ask(query)
+    assert lies(desk, dataset_of(query)) == []

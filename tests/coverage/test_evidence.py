@@ -404,3 +404,7 @@ def test_what_is_made_of_others_is_held_where_they_are():
         CANDLES, Spans.of((0, SECOND), (2 * SECOND, 4 * SECOND)), [candle(0), candle(3)], "why", Grade.B, 9
     )
     assert (one.start, one.end, one.count, other.count, other.grade) == (0, SECOND, 1, 1, Grade.B)
+
+
+def test_ids_that_go_back_hold_nothing():
+    assert list(in_sequence(TRADES, [((4_000, 50), (0, 100), True, True)], Spans(), [], 1_000, 10, "p")) == []

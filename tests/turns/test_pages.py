@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -166,3 +167,11 @@ def test_ends_that_contradict_each_other_tell_nothing():
     times = Spans.of((100, 200), (300, 400))
     assert ids_of([None, 9, 9, 12], times, 12) == Ids(((9, 12),), ((300, 400),), (True,), (True,))
     assert ids_of([None, 9], Spans.of((100, 200)), 12).spans == Spans()
+
+
+@pytest.mark.parametrize("end", [50, 3_999])
+def test_ids_that_go_back_tell_nothing(end):
+    """The first row after the start has id 4,000, the first after the end a lower one: the market was listed anew between."""
+    times = Spans.of((0, 60 * SECOND))
+    assert ids_of([4_000, end], times, seen=[50 * SECOND, 61 * SECOND]).spans == Spans()
+    assert ids_of([4_000, end], times, back=30).times == ()

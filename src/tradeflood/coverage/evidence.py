@@ -23,7 +23,17 @@ from typing import Any, NamedTuple
 
 from attrs import evolve
 
-from tradeflood.coverage.claims import Claim, Dataset, Grade, State, Stretch, digest_of, disputes, good_enough
+from tradeflood.coverage.claims import (
+    Claim,
+    Dataset,
+    Grade,
+    State,
+    Stretch,
+    digest_of,
+    disputes,
+    good_enough,
+    standing,
+)
 from tradeflood.coverage.refute import disputed
 from tradeflood.models import Model, interval
 from tradeflood.spans import Span, Spans
@@ -135,7 +145,9 @@ def in_sequence(
     time = dataset.model.time or ""
     evidence = "chained ids" if chained else "consecutive ids"
     for (first, after), (start, end), bounded, preceded in ids:
-        if first >= after:
+        if first > after:
+            continue  # ids that go back tell nothing of the time between
+        if first == after:
             grade = Grade.B if bounded else Grade.D
             yield from _empty(dataset, start, end, grade, "no id between its ends", clock, settle, parser)
             continue
@@ -215,23 +227,41 @@ FEWER = "before fewer rows than the venue has"
 PUSHED_OUT = "before the newest rows that the venue still has"
 
 
-def confirmed(claims: Iterable[Claim], before: Iterable[Claim]) -> list[Claim]:
-    """The claims, with what an earlier answer has said too.
+def confirmed(
+    claims: Iterable[Claim],
+    before: Iterable[Claim],
+    stored: Callable[[int, int], Sequence[Model]] = lambda _start, _end: (),
+) -> list[Claim]:
+    """The claims, with what an earlier answer has said too, by claims that stand.
 
     Of ids between the same rows that is grade B; before the same row, and before the oldest row of both, it is lost.
+    `stored` gives what has come of [start, end) from wherever: ids of which one has come are not believed to be absent.
     """
     said: dict[tuple[str, str | None, str | None], int] = {}
     known = list(before)
+    against = disputes(known)
     for claim in known:
+        if standing(claim, against) != Spans.of((claim.start, claim.end)):
+            continue
         key = _said(claim)
         said[key] = min(claim.as_of, said.get(key, claim.as_of))
     out: list[Claim] = []
     for claim in claims:
         if claim.evidence == FORGOTTEN:
             out += _lost(claim, known)
+        elif claim.as_of > said.get(_said(claim), claim.as_of) and not _contradicts(claim, stored):
+            out.append(_believed(claim))
         else:
-            out.append(_believed(claim) if claim.as_of > said.get(_said(claim), claim.as_of) else claim)
+            out.append(claim)
     return out
+
+
+def _contradicts(claim: Claim, stored: Callable[[int, int], Sequence[Model]]) -> bool:
+    """Whether a row has come whose id a claim calls absent."""
+    if not claim.evidence.endswith(ABSENT) or claim.left is None or claim.right is None:
+        return False
+    first, after = int(claim.left), int(claim.right)
+    return any(first <= link.first < after for link in linked(stored(claim.start, claim.end), chained=False))
 
 
 def _lost(claim: Claim, before: Iterable[Claim]) -> Iterator[Claim]:

@@ -411,8 +411,9 @@ def keep(run: Run, store: Store) -> None:
         dataset, rows = work.ask.dataset, ordered(work.ask.model, work.models.values())
         against = disputes_of(there, dataset, rows)
         before = [*there.claims(dataset), *against]
-        new = beyond(confirmed(work.new_claims, before), there.solid(dataset), rows)
-        claims += [*against, *asked_twice(new, before, rows, partial(there.read, dataset))]
+        stored = partial(there.read, dataset)
+        new = beyond(confirmed(work.new_claims, before, stored), there.solid(dataset), rows)
+        claims += [*against, *asked_twice(new, before, rows, stored)]
     store.observe("answers.keeping", claims=len(claims))
     store.write(batches, claims)
     store.observe("answers.kept", claims=len(claims))

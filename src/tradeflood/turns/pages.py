@@ -239,7 +239,8 @@ def ids_of(
 
     None stands for a moment after which there is no row yet; there the ids end with the newest, `after_newest` - 1,
     or with one that was seen, where the newest was told by a replica that lags behind. A span whose end has a row after
-    it and whose start has none is left out: the answers contradict each other, so neither tells of it. `seen` are the times of those
+    it and whose start has none, or one of a higher id, is left out: the answers contradict each other, so neither tells
+    of it. `seen` are the times of those
     first rows: where the first of a range is late, the row before it is asked for as well, for a venue that has
     forgotten it may have forgotten rows of the range. `back` is how many ids before it that is sought, where ids jump; there the
     row after a range is asked for too, since only an answer with both neighbours tells that nothing is between them.
@@ -247,8 +248,8 @@ def ids_of(
     ids, preceded = [], []
     told = []
     for place, (span, first, end) in enumerate(zip(times, firsts[::2], firsts[1::2], strict=True)):
-        if first is None and end is not None:
-            continue  # a row after the end and none after the start: two replicas, of which one lags
+        if end is not None and (first is None or first > end):
+            continue  # a row after the end, and none or a later one after the start: replicas of which one lags, or ids that began anew
         told.append((span, end is not None))
         low = after_newest if first is None else first
         high = max(after_newest, low + (first is not None)) if end is None else end
