@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 from msgspec import Struct
 from tests.planner import toy
-from tests.planner.toy import BASE, LAST, SETTLE, Desk, Toy, Truth, Venue, dataset_of, in_ms, lies, trades
+from tests.planner.toy import BASE, LAST, SETTLE, Desk, Toy, Truth, Venue, candles, dataset_of, in_ms, lies, trades
 
 from tradeflood import plugins
 from tradeflood.coverage import Claim, Dataset, Grade, State, held, stretches
@@ -462,3 +462,65 @@ def test_a_market_that_is_listed_anew_with_ids_from_the_beginning():
     query = trades("counting", 150, 1_250)
     desk.ask(query)
     assert lies(desk, dataset_of(query)) == []
+
+
+# ---------------------------------------------------------------- pages that replicas answer, each as far as it has got
+
+
+class Behind(Venue):
+    """The first page of a range comes from a replica that has not got beyond a moment (ms); the other ones are up to date."""
+
+    def __init__(self, truth, path, reached, **more):
+        super().__init__(truth, **more)
+        self.path, self.reached = path, reached
+
+    def rows(self, path, asked, shown):
+        if path != self.path or not self.is_first(path, asked):
+            return super().rows(path, asked, shown)
+        if path == "/bars":
+            return [row for row in super().rows(path, asked, shown) if row.t < BASE // MS + self.reached]
+        return super().rows(path, asked, [row for row in shown if row.t < BASE // MS + self.reached])
+
+    def is_first(self, path, asked):
+        if path == "/bars":
+            return asked["last"] < BASE // MS + 4_000
+        return asked["id"] < 1_004 if path == "/from-id" else asked["first"] < BASE // MS
+
+
+def grades_where_rows_lack(desk, query, times):
+    """On what grade moments (ms) are held of which no row is stored."""
+    have = (
+        {row.venue_time for row in desk.store.read(dataset_of(query), 0, 1 << 62)}
+        if query.model is Trade
+        else {row.open_time for row in desk.store.read(dataset_of(query), 0, 1 << 62)}
+    )
+    lacking = [BASE + at * MS for at in times if BASE + at * MS not in have]
+    assert lacking  # or the test would show nothing
+    parts = stretches(desk.store.claims(dataset_of(query)))
+    return {part.grade for part in parts for at in lacking if part.state is State.HELD and part.start <= at < part.end}
+
+
+def test_candles_that_the_older_of_two_pages_does_not_show_yet():
+    """The newer page shows later ones: what lies between them no single answer has seen from both sides."""
+    desk = Desk(Behind(Truth(bars=[(n, 5, 0) for n in range(8)]), "/bars", 2_000))
+    query = candles("forward", 0, 8_000)
+    desk.ask(query)
+    assert grades_where_rows_lack(desk, query, range(0, 8_000, 1_000)) <= {Grade.D}
+
+
+def test_trades_that_the_older_of_two_ranges_does_not_show_yet():
+    desk = Desk(Behind(Truth([(1000 + n, 100 * n, 0) for n in range(30)]), "/before", 600))
+    query = trades("older", 0, 2_900)
+    desk.ask(query)
+    assert grades_where_rows_lack(desk, query, range(0, 2_900, 100)) <= {Grade.D}
+
+
+def test_ids_that_the_older_of_two_pages_does_not_show_however_often_it_is_asked():
+    """Neither answer has a row on both sides of them, so that two of these are not two witnesses."""
+    desk = Desk(Behind(Truth([(1000 + n, 100 * n, 0) for n in range(12)]), "/from-id", 200))
+    query = trades("counting", 0, 1_000)
+    for _ in range(3):
+        run = toy.drive(Run([query], desk.venues, desk.venue.clock, None), desk.venue)
+        keep(run, desk.store)
+        desk.venue.clock += MINUTE
+        assert grades_where_rows_lack(desk, query, range(0, 1_000, 100)) <= {Grade.D}

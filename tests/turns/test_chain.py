@@ -51,10 +51,15 @@ def walk(style, trades, wanted, clock=1 << 40):
 
 def coverage(style, done, clock=1 << 40):
     covered = Spans.of(*(style.covers(*part) for part in done))
-    firm = {edge for part in done for edge in style.firm(*part)}
+    saw = [(page, *style.firm(page, rows)) for page, rows in done]
+    firm = {page.start for page, before, _ in saw if before}
+    firm_ends = {page.end for page, _, after in saw if after}
+    seams = {edge for page, *_ in saw if page.cursor is None for edge in (page.start, page.end)}
     seen = sorted({row for _, rows in done for row in rows})
     rows = [Trade("x", "A/B", "raw", str(number), 1, 1, Side.BUY, time) for time, number in seen]
-    return stretches(over_range(DATASET, covered, rows, clock, 0, "p", firm=firm)), rows
+    shown = Spans.of(*(style.shown(*part) for part in done))
+    claims = over_range(DATASET, covered, rows, clock, 0, "p", firm=firm, firm_ends=firm_ends, seams=seams, shown=shown)
+    return stretches(claims), rows
 
 
 @pytest.mark.parametrize("back", [True, False])

@@ -17,7 +17,7 @@ Nothing is held that lies within the settle time of the venue's clock: there it 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter, le
 from typing import Any, NamedTuple
 
@@ -55,10 +55,14 @@ def on_grid(
     parser: str,
     *,
     unproven: Container[int] = (),
+    answers: Sequence[Span] | None = None,
+    final_before: int = 0,
 ) -> Iterator[Claim]:
     """The claims of candles: rows ascending, `covered` the spans that were answered. The running candle is never held.
 
     `unproven` are the open times of those which nothing shows to be final: they are held on grade D, each for itself.
+    `answers` are the first and last open time of each answer, where they are told: what is absent between two candles
+    is believed where one answer has both of them, or where the later one opened before `final_before`.
     """
     grid = interval(text)
     time = dataset.model.time or ""
@@ -72,13 +76,19 @@ def on_grid(
         at = begin
         for number, run in enumerate(_grid_runs(here, grid.next, time)):
             opened = getattr(run[0], time)
-            grade, why = (Grade.B, "absent between two rows") if number else (Grade.D, "absent at the edge")
+            between = number and (opened < final_before or _in_one(answers, grid.floor(at - 1), opened))
+            grade, why = (Grade.B, "absent between two rows") if between else (Grade.D, "absent at the edge")
             yield from _empty(dataset, at, opened, grade, why, clock, settle, parser)
             for sure, some in groupby(run, key=lambda row: getattr(row, time) not in unproven):
                 claim = _run(dataset, grid.next, time, list(some), clock, parser)
                 yield claim if sure else evolve(claim, grade=Grade.D, evidence=NEWEST)
             at = grid.next(getattr(run[-1], time))
         yield from _empty(dataset, at, finish, Grade.D, "absent at the edge", clock, settle, parser)
+
+
+def _in_one(answers: Sequence[Span] | None, first: int, last: int) -> bool:
+    """Whether one answer has both of two rows, as far as answers are told apart."""
+    return answers is None or any(low <= first and last <= high for low, high in answers)
 
 
 def of_live_candles(dataset: Dataset, text: str, rows: Sequence[Model], clock: int, parser: str) -> Iterator[Claim]:
@@ -132,9 +142,12 @@ def in_sequence(
     *,
     chained: bool = False,
     jumps: bool = False,
+    answers: Sequence[Span] | None = None,
 ) -> Iterator[Claim]:
     """The claims of rows whose ids follow one another, ascending; `jumps` says that the venue leaves some out.
 
+    `answers` are the lowest and highest id of each answer, where they are told: only one that has both neighbours of
+    absent ids can be confirmed by another.
     Each of `ids` is a range of ids, the times it stands for, whether a row after it was seen, and whether one before
     it was, without which the range begins with the last one before its times. `covered` are the ids that were answered.
     Where rows begin or end in the midst of things, their first and last moment are left out: rows that were not seen
@@ -191,7 +204,8 @@ def in_sequence(
                 if not last_run:
                     begin = getattr(runs[number + 1][0].row, time) + 1
                     missing = runs[number + 1][0].first - run[-1].after
-                    why = f"{missing} {ABSENT}"
+                    in_one = _in_one(answers, run[-1].after - 1, runs[number + 1][0].after - 1)
+                    why = f"{missing} {ABSENT if in_one else APART}"
                     until = min(end, begin) if whole else min(end, begin, getattr(here[-1].row, time))
                     for claim in _empty(dataset, edge, until, Grade.D, why, clock, settle, parser):
                         yield evolve(claim, left=str(run[-1].after), right=str(runs[number + 1][0].first))
@@ -218,6 +232,9 @@ FORGOTTEN = "before the oldest row that the venue still has"
 ABSENT = "ids absent from the venue's answer"
 """What an answer leaves out between two rows; believed once it has been asked twice."""
 
+
+APART = "ids absent between two answers"
+"""What lies between the rows of two answers, of which neither has both: another one of that kind tells no more."""
 
 TWICE = "ids absent from two answers"
 
@@ -427,14 +444,24 @@ def over_range(
     parser: str,
     *,
     firm: Container[int] = (),
+    firm_ends: Container[int] | None = None,
+    seams: Iterable[int] = (),
+    shown: Spans | None = None,
 ) -> Iterator[Claim]:
-    """The claims of rows asked for by time, ascending; `firm` are the edges of spans beyond which a row was seen."""
+    """The claims of rows asked for by time, ascending; `firm` are the edges of spans beyond which a row was seen.
+
+    Where `firm_ends` are told, those are the ends, and `firm` the starts. At `seams` the ranges of two questions meet: what
+    lies around one is bracketed only where both answers saw beyond it. `shown`, where it is told, is what lies between the
+    rows of the answers to a range itself: a row that the answer to another range brought too brackets nothing.
+    """
     time = dataset.model.time or ""
-    for start, end in covered:
+    ends = firm if firm_ends is None else firm_ends
+    for start, end in _cut(covered, [seam for seam in seams if not (seam in firm and seam in ends)]):
         here = [row for row in rows if start <= getattr(row, time) < end]
-        lone = end if end in firm else start
-        first = start if start in firm else getattr(here[0], time) if here else lone
-        last = end if end in firm else getattr(here[-1], time) if here else first
+        own = here if shown is None else [row for row in here if shown.touches(at := getattr(row, time), at + 1)]
+        lone = end if end in ends else start
+        first = start if start in firm else getattr(own[0], time) if own else lone
+        last = end if end in ends else getattr(own[-1], time) if own else first
         last = max(first, min(last, clock - settle))
         yield from _empty(dataset, start, first, Grade.D, "answered, not bracketed", clock, settle, parser)
         if first < last:
@@ -444,6 +471,14 @@ def over_range(
                 parser, edge(first) if start in firm else None, edge(last),
             )  # fmt: skip
         yield from _empty(dataset, last, end, Grade.D, "answered, not bracketed", clock, settle, parser)
+
+
+def _cut(spans: Spans, at: Iterable[int]) -> Iterator[Span]:
+    """The spans, cut at some moments."""
+    moments = sorted(set(at))
+    for start, end in spans:
+        edges = [start, *(moment for moment in moments if start < moment < end), end]
+        yield from pairwise(edges)
 
 
 def of_recent(

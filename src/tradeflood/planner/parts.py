@@ -108,14 +108,18 @@ class Want:
     """Somebody who waits for part of a series: it gets rows answer by answer and is told at the end."""
 
     __slots__ = (
+        "answers",
         "clock",
         "covered",
         "done",
         "errors",
         "firm",
+        "firm_ends",
         "into",
         "left",
         "rows",
+        "seams",
+        "shown",
         "step",
         "symbols",
         "turn",
@@ -133,7 +137,11 @@ class Want:
         self.left = 0
         self.rows: Any = None
         self.covered: list[Span] = []
-        self.firm: set[int] = set()
+        self.firm: set[int] = set()  # starts of pages before which a row was seen
+        self.firm_ends: set[int] = set()  # ends of pages behind which one was seen
+        self.seams: set[int] = set()  # where the ranges of two questions may meet
+        self.answers: list[Span] = []  # the lowest and highest position of each answer
+        self.shown: list[Span] = []  # of each answer to a range of time, from its first row to its last
         self.unproven: set[int] = set()  # open times of candles that nothing shows to be final
         self.clock = NEVER
         self.errors: list[TradeFloodError] = []

@@ -8,6 +8,7 @@ from tradeflood.coverage import Claim, Grade
 from tradeflood.coverage.claims import weakest
 from tradeflood.coverage.evidence import derived, in_sequence, linked, of_made_candles, of_recent, on_grid, over_range
 from tradeflood.models import Candle, interval
+from tradeflood.planner.newest import BEHIND
 from tradeflood.planner.parts import Want, Work, ordered
 from tradeflood.spans import EMPTY, Spans
 from tradeflood.turns import Chain, Connector, Ids, Numbering, Recent
@@ -27,16 +28,24 @@ def claims_of(want: Want, work: Work, latest: int) -> Iterator[Claim]:
         chained, jumps = numbering is Numbering.CHAINED, not numbering.is_linked
         whole = zip(ids.ids, ids.times, ids.bounded, ids.preceded, strict=True)
         links = linked(rows, chained=chained)
-        yield from in_sequence(dataset, whole, covered, links, clock, settle, parser, chained=chained, jumps=jumps)
+        yield from in_sequence(
+            dataset, whole, covered, links, clock, settle, parser, chained=chained, jumps=jumps, answers=want.answers
+        )
     elif isinstance(style, Recent):
         most = want.step.binding.horizon_rows if want.step is not None else None
         asked = EMPTY if most is None else want.turn.spans or EMPTY
         yield from of_recent(dataset, asked, covered, rows, clock, settle, parser, most=most or 0)
     elif isinstance(style, Chain):
-        yield from over_range(dataset, covered, rows, clock, settle, parser, firm=want.firm)
+        yield from over_range(
+            dataset, covered, rows, clock, settle, parser, firm=want.firm, firm_ends=want.firm_ends, seams=want.seams,
+            shown=Spans.of(*want.shown),
+        )  # fmt: skip
     elif style is not None and style.per == "interval":
         text = work.ask.interval
-        yield from on_grid(dataset, text, covered, rows, clock, settle, parser, unproven=want.unproven)
+        yield from on_grid(
+            dataset, text, covered, rows, clock, settle, parser, unproven=want.unproven, answers=want.answers,
+            final_before=clock - BEHIND,
+        )  # fmt: skip
 
 
 def claims_of_derived(work: Work, clock: int) -> Iterator[Claim]:

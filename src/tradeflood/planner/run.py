@@ -471,9 +471,8 @@ class Run:
                 span = style.covers(page, rows)
                 if isinstance(style, Windows):
                     span = _without(span, following)
-                else:
-                    for want in wants:
-                        want.firm.update(style.firm(page, rows))
+                elif isinstance(style, Chain):
+                    _bracket(wants, style, page, rows)
             except TradeFloodError as wrong:
                 error = wrong
             except Exception as wrong:  # noqa: BLE001 - the style calls the connector's functions on rows
@@ -522,6 +521,8 @@ class Run:
             except Exception as error:  # noqa: BLE001 - a packing step is somebody else's code
                 self._lost(want, page, bound.changed(error, node.reply.body if node.reply else b""))
                 return
+            if isinstance(bound.spec.pages, Windows) and (extent := _extent(models)) is not None:
+                want.answers.append(extent)
             taken: Sequence[Model] = models
             if page.margin and _interval(bound, want.turn.args):  # what lies beyond has told what it was to tell
                 taken = [model for model in models if getattr(model, model.time or "") < page.end]
@@ -672,6 +673,28 @@ def _no_worse(want: Want, models: Sequence[Model], doubtful: frozenset[int]) -> 
     positions = {model.position for model in taken}
     work.unproven = work.unproven - positions | positions & doubtful
     return taken
+
+
+def _bracket(wants: Sequence[Want], style: Chain, page: Page, rows: Sequence[Any]) -> None:
+    """Note what an answer saw of its page and beyond its edges; what goes on from another answer has a row in common with it."""
+    before, after = style.firm(page, rows)
+    shown = style.shown(page, rows)
+    for want in wants:
+        want.shown.append(shown)
+        want.firm.update((page.start,) * before)
+        want.firm_ends.update((page.end,) * after)
+        if page.cursor is None:
+            want.seams.update((page.start, page.end))
+
+
+def _extent(models: Sequence[Model]) -> Span | None:
+    """The lowest and highest position of an answer, where positions are numbers."""
+    places = [
+        int(place)
+        for model in models
+        if isinstance(place := model.position, int) or (isinstance(place, str) and place.isdecimal())
+    ]
+    return (min(places), max(places)) if places else None
 
 
 def _interval(bound: BoundTurn[Any, Any], args: tuple[Any, ...]) -> str | None:

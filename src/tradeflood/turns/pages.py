@@ -3,7 +3,8 @@
 - `cut(todo, step)`: the pages with which to begin.
 - `after(page, rows)`: the page that must follow this answer, None if none must.
 - `covers(page, rows)`: the part of the page that this answer settles.
-- `firm(page, rows)`, where rows are asked for by time: the edges of a page beyond which a row was seen.
+- `firm(page, rows)`, of a chain: whether a row before the page was seen, and one behind it.
+- `shown(page, rows)`, of a chain: from the first row of the page to the last.
 
 `Windows` knows all its pages beforehand, `Chain` learns the next from the last, `Recent` has only one.
 """
@@ -167,10 +168,13 @@ class Chain:
             return max(min(times) + self.grain, page.start), page.end
         return page.start, min(max(times), page.end)
 
-    def firm(self, page: Page, rows: Sequence[Any]) -> tuple[int, ...]:
+    def firm(self, page: Page, rows: Sequence[Any]) -> tuple[bool, bool]:
         times = [self.reached(row) for row in rows]
-        before, after = any(time < page.start for time in times), any(time >= page.end for time in times)
-        return (page.start,) * before + (page.end,) * after
+        return any(time < page.start for time in times), any(time >= page.end for time in times)
+
+    def shown(self, page: Page, rows: Sequence[Any]) -> Span:
+        times = [time for row in rows if page.start <= (time := self.reached(row)) < page.end]
+        return (min(times), max(times) + self.grain) if times else (page.start, page.start)
 
 
 class Recent:
@@ -197,9 +201,6 @@ class Recent:
         if len(times) < 2:
             return page.start, page.start
         return max(min(times) + 1, page.start), max(min(max(times), page.end), page.start)
-
-    def firm(self, page: Page, rows: Sequence[Any]) -> tuple[int, ...]:
-        return self.covers(page, rows)
 
 
 Pages: TypeAlias = Windows | Chain | Recent
