@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from tradeflood.models.time import SECOND
@@ -22,11 +23,24 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock, which never goes back: where it was set back, ours goes slower until it is there again.
+
+    What is counted by it would otherwise stand still for as long: budgets, heartbeats, pauses. It keeps nine tenths of
+    its pace meanwhile, so that a heartbeat of 25 s stays below the 30 s that venues wait. `wall` and `steady` are its
+    time and one that nobody sets, in ns.
+    """
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
+        self._wall, self._steady = wall, steady
+        self._last = (wall(), steady())
 
     def now(self) -> int:
         """Nanoseconds since 1970 UTC."""
-        return time.time_ns()
+        shown, at = self._last
+        wall, steady = self._wall(), self._steady()
+        now = max(wall, shown + (steady - at) * 9 // 10)
+        self._last = (now, steady)
+        return now
 
     async def sleep(self, duration: int) -> None:
         """Wait so many ns."""
