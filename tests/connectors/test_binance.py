@@ -201,6 +201,22 @@ def test_a_limit_tells_until_when(venue):
     assert caught.value.until is None
 
 
+def test_a_ban_tells_its_end_in_its_words_where_no_header_does(venue):
+    fault = {
+        "code": -1003,
+        "msg": "Way too much request weight used; IP banned until 1772600000123. Please use WebSocket.",
+    }
+    with pytest.raises(RateLimited) as caught:
+        judged(venue, fault, 418)
+    assert (caught.value.until, caught.value.banned) == (1_772_600_000_123 * MS, True)
+    with pytest.raises(RateLimited) as caught:
+        judged(venue, fault, 418, {"retry-after": "7"})
+    assert caught.value.until == NOW + 7 * SECOND
+    with pytest.raises(RateLimited) as caught:  # our clock may be wrong
+        judged(venue, fault, 418, {"date": "Wed, 04 Mar 2026 04:53:20 GMT"})
+    assert caught.value.until - NOW == 1_772_600_000_123 * MS - parse_time("2026-03-04T04:53:20")
+
+
 @pytest.mark.parametrize(
     ("text", "status", "banned"),
     [

@@ -7,6 +7,7 @@ of 2024-08-08); the venue does not promise it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -44,7 +45,7 @@ from tradeflood.turns import (
     turn,
     turn_execution,
 )
-from tradeflood.turns.connector import not_now
+from tradeflood.turns.connector import not_now, retry_after
 
 INTERVALS = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M".split()
 STATUSES = {"TRADING": "trading", "HALT": "halted", "BREAK": "halted", "CANCEL_ONLY": "halted"}
@@ -193,6 +194,7 @@ class Control(Struct):
 _data = msgspec.json.Decoder(Data)
 _control = msgspec.json.Decoder(Control)
 _fault = msgspec.json.Decoder(Fault)
+_until = re.compile(r"\bbanned until (\d{13})\b")
 
 # ---------------------------------------------------------------- what can be asked
 
@@ -208,6 +210,7 @@ class Binance(Connector):
         path="/stream",
         streams=1024,
         messages=(5, seconds(1)),
+        pongs=1,
         attempts=(300, minutes(5)),
         lifetime=hours(24),
         others=("wss://stream.binance.com:443", "wss://data-stream.binance.vision"),
@@ -282,13 +285,18 @@ class Binance(Connector):
                 return super().judge(reply)
             text = f"binance: {fault.msg} (code {fault.code}, HTTP {reply.status})"
             if fault.code in {-1003, -1015} or reply.status in {418, 429}:
-                raise not_now(text, reply)
+                raise not_now(text, reply, retry_after(reply) or self._banned_until(fault, reply))
             if fault.code == -1121:  # errors.md: invalid symbol
                 raise UnknownMarket(text)
             if fault.code in {-1000, -1001, -1006, -1007, -1008, -1016}:
                 raise Unavailable(text)
             raise Refused(text)
         return super().judge(reply)
+
+    def _banned_until(self, fault: Fault, reply: Reply) -> int | None:
+        """The end of a ban by our clock, as its words tell it in ms by the venue's."""
+        told = _until.search(fault.msg)
+        return None if told is None else from_ms(int(told[1])) + reply.received_at - self.clock(reply)
 
     def spent(self, reply: Reply) -> int | None:
         """The weight used in this minute, from a header."""

@@ -51,7 +51,8 @@ class Conversation:
         self._outbox: deque[tuple[Out, tuple[str, ...]]] = deque()  # with the topics that a message subscribes
         self._unsaid: set[str] = set()
         self._said: dict[str, int] = {}
-        self._pace, self._subscribing = Pace(feed.messages), Pace(feed.subscriptions)
+        self._pace = Pace([(max(1, most - feed.pongs), per) for most, per in feed.messages])
+        self._subscribing = Pace(feed.subscriptions)
         self._resumes = type(connector).resume is not Connector.resume
         self._subscribe(tuple(topics), positions)
 

@@ -67,8 +67,9 @@ def windows(value: Per | Sequence[Per]) -> tuple[Per, ...]:
 class Feed:
     """A venue's live endpoint and its limits. Where several windows hold at once, write a tuple of them.
 
-    `streams` per connection; `messages` is how many may be sent per window, of whatever kind; `subscriptions` how many
-    of those may subscribe or take back; `attempts` how many connections may be opened per window and address,
+    `streams` per connection; `messages` is how many may be sent per window, of whatever kind, and `pongs` how many of
+    these are left to the pongs of the protocol itself, where the venue counts them; `subscriptions` how many may
+    subscribe or take back; `attempts` how many connections may be opened per window and address,
     `connections` how many may be open at once; `topics_per_message` and `bytes_per_message` bound one subscription
     message; `lifetime` is when the venue closes a connection, in ns; `others` are further addresses of the same feed,
     tried in turn when one is mute; `refuses` says that it tells when it does not know a topic: where it does not, the
@@ -80,6 +81,7 @@ class Feed:
     streams: int = 100
     messages: tuple[Per, ...] = field(default=(5, SECOND), converter=windows)
     attempts: tuple[Per, ...] = field(default=(100, 60 * SECOND), converter=windows)
+    pongs: int = 0
     topics_per_message: int = 100
     bytes_per_message: int = 4096
     lifetime: int | None = None
