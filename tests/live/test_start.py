@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
@@ -13,7 +14,7 @@ from tradeflood import plugins
 from tradeflood.coverage import Dataset
 from tradeflood.errors import TransportError
 from tradeflood.models.time import HOUR, MINUTE, MS, SECOND, parse_time
-from tradeflood.replay.desk import Close, Conversation
+from tradeflood.replay.desk import Close, Conversation, HttpAnswer
 from tradeflood.runner.flood import Flood
 from tradeflood.spans import EMPTY
 from tradeflood.testing import FakeTransport
@@ -260,6 +261,133 @@ def test_settings_replace_windows_and_addresses():
     assert here.others == ()
     named = Flood({"venues": {"binance": {"feed": {"others": ["ws://127.0.0.1:2"]}, "feed_url": "ws://127.0.0.1:1"}}})
     assert named.venues.connector("binance").feed.others == ("ws://127.0.0.1:2",)
+
+
+def test_room_is_left_for_the_pongs_that_a_venue_counts(toy):
+    """Of five messages a second that it takes, one is left to the client, which answers pings by itself."""
+    took, venue = started(toy(messages=(5, SECOND), pongs=1, topics_per_message=1), 40)
+    (talk,) = venue.talks
+    assert max(sum(at <= other < at + SECOND for other in talk.messages) for at in talk.messages) == 4
+    assert took < 11 * SECOND
+    assert registry.connector("binance").feed.pongs == 1
+
+
+def test_a_storm_in_which_every_connection_is_lost_at_once_passes_no_limit(toy):
+    """Thrice, and again while they come back, and while topics are subscribed anew; the venue asserts every limit."""
+
+    async def until(live, venue, clock):
+        for _ in range(3):
+            for talk in venue.talks:
+                talk.closing = clock.now()
+            for _ in range(20):
+                for group in live._groups:
+                    group.again(group.places[0])
+                await clock.sleep(700 * MS)
+        for talk in venue.talks:
+            talk.closing = clock.now()
+        topics = {place.topic for group in live._groups for place in group.places}
+        began = clock.now()
+        while {t for talk in venue.talks if not talk.ended for t in talk.topics_here} != topics:
+            await clock.sleep(SECOND)
+            assert clock.now() < began + 6 * MINUTE
+        assert sum(not talk.ended for talk in venue.talks) == 60
+        assert live.failed is None
+
+    feed = toy(
+        streams=50, messages=(10, SECOND), attempts=((3, SECOND), (100, MINUTE)), topics_per_message=10,
+        subscriptions=(240, HOUR), connections=60, bytes_per_message=200,
+    )  # fmt: skip
+    started(feed, 3000, until)
+
+
+# ---------------------------------------------------------------- refused at the handshake
+
+
+def refusing(venue, clock, answer, until):
+    """Refuses every connection up to a moment."""
+    connect, tried = venue.connect, []
+
+    def refuse(*args):
+        tried.append(clock.now())
+        return answer(clock.now()) if clock.now() < until else connect(*args)
+
+    venue.connect = refuse
+    return tried
+
+
+@pytest.mark.parametrize("status", [403, 418, 429])
+def test_no_connection_is_tried_before_the_moment_that_a_refusal_names(toy, status):
+    """All groups of the feed wait; the refusal is named, and counts as one attempt; afterwards all are back."""
+
+    async def until(live, venue, clock):
+        end = clock.now() + 20 * MINUTE
+        before = len(venue.attempts)
+        tried = refusing(
+            venue, clock, lambda now: HttpAnswer(status, {"Retry-After": str(-(-(end - now) // SECOND))}), end
+        )
+        venue.talks[0].closing = clock.now()
+        await clock.sleep(10 * SECOND)
+        venue.talks[1].closing = clock.now()
+        await clock.sleep(15 * MINUTE)
+        assert len(tried) == 1
+        (pause,) = live._network.limiter.pauses()
+        assert (pause.venue, pause.budget, pause.held) == ("toy", "connection attempts", ("connections",))
+        assert end <= pause.until <= end + 2 * SECOND
+        assert any(f"HTTP {status}" in text and "before" in text for text in live.health["toy"].trouble)
+        await clock.sleep(6 * MINUTE)
+        assert len(tried) == 3
+        assert len(venue.attempts) == before + 2
+        assert all(group.line is not None for group in live._groups)
+        assert live._network.limiter.pauses() == []
+
+    started(toy(streams=10), 20, until)
+
+
+def test_refusals_that_name_no_end_are_waited_for_ever_longer(toy):
+    async def until(live, venue, clock):
+        tried = refusing(venue, clock, lambda now: HttpAnswer(429), clock.now() + 10 * MINUTE)
+        venue.talks[0].closing = clock.now()
+        await clock.sleep(11 * MINUTE + 30 * SECOND)
+        assert 8 <= len(tried) <= 16
+        assert max(b - a for a, b in pairwise(tried)) < 2 * MINUTE
+        assert live._groups[0].line is not None
+
+    started(toy(), 5, until)
+
+
+def test_what_is_lost_while_its_successor_is_barred_is_known_as_lost(toy):
+    """The old connection ends while nobody may open another one: it is not waited for as if it were still there."""
+
+    async def until(live, venue, clock):
+        end = clock.now() + HOUR
+        tried = refusing(venue, clock, lambda now: HttpAnswer(429, {"Retry-After": "3600"}), end)
+        venue.talks[0].leaving = clock.now()
+        await clock.sleep(10 * SECOND)
+        assert len(tried) == 1
+        venue.talks[0].closing = clock.now()
+        await clock.sleep(10 * SECOND)
+        (group,) = live._groups
+        assert group.line is None
+        assert group.standing_in
+
+    started(toy(), 5, until)
+
+
+def test_to_wait_for_its_turn_is_not_to_have_lasted(toy):
+    """A feed whose attempts are a minute and a half apart: that none succeeds is a failure each time, and the next address is tried."""
+
+    async def until(live, venue, clock):
+        def refuse(*_):
+            raise TransportError("nobody there")
+
+        venue.connect = refuse
+        venue.talks[0].closing = clock.now()
+        await clock.sleep(10 * MINUTE)
+        (group,) = live._groups
+        assert group.standing_in
+        assert group._url
+
+    started(toy(attempts=(1, 90 * SECOND), others=("ws://other",)), 5, until)
 
 
 # ---------------------------------------------------------------- notices, losses

@@ -10,7 +10,7 @@ from websockets.utils import accept_key
 
 from tradeflood.errors import TransportError
 from tradeflood.transport import DIRECT, user_agent
-from tradeflood.transport.websocket import LARGEST, open_socket
+from tradeflood.transport.websocket import LARGEST, NotUpgraded, open_socket
 
 pytestmark = pytest.mark.loopback
 
@@ -242,7 +242,9 @@ def test_what_cannot_be_opened_is_a_transport_error_that_names_it(fast, url):
 @pytest.mark.parametrize("status", [200, 404, 429, 503])
 def test_a_refused_handshake_is_a_transport_error_that_says_how(fast, status):
     def refuse(peer, request):
-        return peer.respond(status, "<html>no</html>")
+        answer = peer.respond(status, "<html>no</html>")
+        answer.headers["Retry-After"] = "77"
+        return answer
 
     async def play(peer):
         raise AssertionError
@@ -250,8 +252,10 @@ def test_a_refused_handshake_is_a_transport_error_that_says_how(fast, status):
     async def main():
         async with serve(play, "127.0.0.1", 0, process_request=refuse) as server:
             url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-            with pytest.raises(TransportError, match=str(status)):
+            with pytest.raises(NotUpgraded, match=str(status)) as caught:
                 await open_socket(url, Ears(), leave=DIRECT, fast=fast)
+            refusal = caught.value
+            assert (refusal.status, refusal.headers["retry-after"], refusal.body) == (status, "77", b"<html>no</html>")
 
     run(main)
     assert websockets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -236,9 +237,10 @@ class Group:
         clock, health, failed = self._network.clock, self.health, 0
         try:
             while await self._some.wait():
-                began = clock.now()
+                opened = None
                 try:
                     self.line = await self._open()
+                    opened = clock.now()  # not before: it may have waited long for its turn
                     self.lost_since = None
                     self.stand_down()
                     why = await self._hold()
@@ -253,8 +255,8 @@ class Group:
                 health.lost += 1
                 self._network.observe("stream.lost", venue=self.venue, why=why)
                 health.complain(f"{self.venue}: connection lost: {why}")
-                failed = 0 if clock.now() - began > STEADY else failed + 1
-                if failed > 1 and not self.standing_in:
+                failed = 0 if opened is not None and clock.now() - opened > STEADY else failed + 1
+                if (failed > 1 or self._network.limiter.bars(self.venue)) and not self.standing_in:
                     self.standing_in = [asyncio.create_task(self.poll(place)) for place in self.places]
                 if failed > 2:
                     self.move()
@@ -287,10 +289,16 @@ class Group:
         """Whether a successor has taken over from a line that is still read."""
         health = self.health
         try:
-            new = await self._open()
+            async with asyncio.timeout(None) as turn:
+                old.when_gone = partial(turn.reschedule, 0.0)
+                new = await self._open()
+        except TimeoutError:  # it waited long for its turn: what is lost meanwhile is polled
+            return False
         except TransportError as error:
             health.complain(f"{self.venue}: no successor yet: {error}")
             return False
+        finally:
+            old.when_gone = None
         try:
             why = await self._overlap(old, new)
         except BaseException:  # nobody else knows of it yet

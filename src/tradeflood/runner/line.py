@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from attrs import define, field, frozen
 
-from tradeflood.errors import TradeFloodError, TransportError, UsageError
+from tradeflood.errors import RateLimited, TradeFloodError, TransportError, UsageError
 from tradeflood.live import Conversation, Freshness, Offsets
 from tradeflood.models.checks import all_checked
 from tradeflood.models.identity import Ordinals
@@ -24,8 +24,9 @@ from tradeflood.runner.overflow import Room
 from tradeflood.transport import DIRECT, Exit
 from tradeflood.transport.limiter import Seat
 from tradeflood.transport.record import Recorder
-from tradeflood.transport.websocket import Socket
-from tradeflood.turns import Ask, Connector, Feed, Rows, Step
+from tradeflood.transport.websocket import NotUpgraded, Socket
+from tradeflood.turns import Ask, Connector, Feed, Reply, Rows, Step
+from tradeflood.turns.connector import retry_after
 from tradeflood.turns.turn import judged_rows
 
 log = logging.getLogger("tradeflood")
@@ -323,6 +324,8 @@ class Line:
         self._over = asyncio.Event()
         self.gone = asyncio.Event()
         """Set once it has ended."""
+        self.when_gone: Callable[[], None] | None = None
+        """Called when it ends, while somebody wants to know."""
         self._task: asyncio.Task[None] | None = None
         self._dirty: dict[Channel, None] = {}
         self._read_at = 0
@@ -335,7 +338,7 @@ class Line:
     async def open(self, leave: Exit) -> None:
         """Connect and begin to subscribe, once the venue's limits of connections allow it.
 
-        Raises TransportError where it cannot be opened.
+        Raises TransportError where it cannot be opened. Where the venue says until when, nobody tries before.
         """
         network, venue = self._network, self._connector.venue
         self.leave = leave
@@ -346,13 +349,31 @@ class Line:
             self.socket = await network.sockets(
                 self._url, self, leave=leave, headers=self._feed.headers, fast=self._fast
             )
+        except NotUpgraded as error:
+            self._seat.give_back()
+            raise self._refused(error) from error
         except BaseException:
             self._seat.give_back()
             raise
+        network.limiter.opened(venue, leave)
         self.opened_at = network.clock.now()
         self._health.opened += 1
         self._record("connect", "", self._url)
         self._task = asyncio.create_task(self._talk())
+
+    def _refused(self, error: NotUpgraded) -> TransportError:
+        """The error of a refused handshake, which is judged like any other answer: one that says not now pauses all attempts."""
+        reply = Reply(error.status, error.body, error.headers, self._network.clock.now())
+        until = retry_after(reply)
+        try:
+            self._connector.judge(reply)
+        except RateLimited as limit:
+            until = limit.until
+        except Exception:  # noqa: BLE001 - whatever else it is, it is no connection
+            if until is None:
+                return error
+        pause = self._network.limiter.refused(self._connector.venue, self.leave, until)
+        return TransportError(f"{error}; no connection is tried before {pause.moment}")
 
     async def close(self) -> None:
         """End it. What still comes meanwhile is not taken any more."""
@@ -448,6 +469,9 @@ class Line:
         self._seat.give_back()
         for event in (self._stirred, self._over, self.gone):
             event.set()
+        tell, self.when_gone = self.when_gone, None
+        if tell is not None:
+            tell()
 
     def alive(self) -> None:
         """The connection lives, though nothing is said."""

@@ -18,7 +18,7 @@ from tradeflood.errors import TransportError
 from tradeflood.models.time import MS, SECOND
 from tradeflood.replay.desk import Close, Conversation, Frame, Half, HttpAnswer, Message, Ping, Pong
 from tradeflood.transport import Clock, Exit
-from tradeflood.transport.websocket import Listener, Socket, Sockets
+from tradeflood.transport.websocket import Listener, NotUpgraded, Socket, Sockets
 
 T = TypeVar("T")
 
@@ -192,7 +192,8 @@ def sockets_of(desk: Connecting, clock: Clock, *, tick: int = TICK, opened: list
         parts = urlsplit(url)
         talk = desk.connect(parts.path, dict(parse_qsl(parts.query)), clock.now(), str(leave))
         if isinstance(talk, HttpAnswer):
-            raise TransportError(f"{url}: HTTP {talk.status}")
+            told = {name.lower(): value for name, value in talk.headers.items()}
+            raise NotUpgraded(f"{url}: HTTP {talk.status}", talk.status, told, talk.body)
         socket = FeedSocket(talk, listener, clock, tick)
         if opened is not None:
             opened.append(socket)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Mapping
+from contextlib import nullcontext
 from urllib.parse import urlsplit
 
 from attrs import define, evolve
@@ -19,6 +20,9 @@ from tradeflood.turns import Budget, Feed, Reply
 _LAG = 5 * MS  # a request that was sent later may be counted earlier by the venue: keep windows a little apart
 _FAR = 100_000 * DAY  # as late as a date can be written
 _SHORT, _LONG = 5 * SECOND, MINUTE  # how long a venue is left alone that does not say until when, at first and at last
+
+ATTEMPTS = "connection attempts"
+"""What a pause is of that a venue ordered in its answer to the handshake of a feed."""
 
 LEAVES: Mapping[Rank, int] = {Rank.COMMON: 100, Rank.PATIENT: 50, Rank.FIRST: 0}
 """How many hundredths of what is reserved of a budget are left to those of higher rank."""
@@ -169,20 +173,44 @@ class Limiter:
         spent.at = max(spent.at, self._clock.now())
 
     async def attempt(self, venue: str, feed: Feed, leave: Exit) -> None:
-        """Wait until another connection to a venue's feed may be opened, by every window of its attempts."""
+        """Wait until another connection to a venue's feed may be opened: by every window of its attempts, and by its last refusal."""
         windows = []
         for place, (most, per) in enumerate(feed.attempts):
-            key = (venue, f"connection attempts {place}", leave)
+            key = (venue, f"{ATTEMPTS} {place}", leave)
             if key not in self._windows:
                 self._windows[key] = Window(Budget(key[1], most, per))
             windows.append(self._windows[key])
-        if not windows:
-            return
-        async with windows[0].turns[Rank.FIRST]:
-            while (at := max(window.room(self._clock.now(), 1) for window in windows)) > (now := self._clock.now()):
+        pause = self._attempts_of(venue, leave)
+        async with windows[0].turns[Rank.FIRST] if windows else nullcontext():
+            while True:
+                now = self._clock.now()
+                at = max([pause.until, *(window.room(now, 1) for window in windows)])
+                if at <= now:
+                    break
                 await self._clock.sleep(at - now)
             for window in windows:
                 window.spend(now, 1)
+
+    def refused(self, venue: str, leave: Exit, until: int | None) -> Pause:
+        """Open no connection to a venue's feed until a moment that its refusal named, or for ever longer where it named none."""
+        pause = self._attempts_of(venue, leave)
+        self._prolong(pause, until, _SHORT)
+        pause.held = ("connections",)
+        return evolve(pause)
+
+    def opened(self, venue: str, leave: Exit) -> None:
+        """A connection was opened: the next pause without an end is short again."""
+        pause = self._attempts_of(venue, leave)
+        if pause.until <= self._clock.now():
+            pause.times = 0
+
+    def bars(self, venue: str) -> bool:
+        """Whether a venue has refused connections to its feed until a moment that is not over."""
+        now = self._clock.now()
+        return any(of == venue and what == ATTEMPTS and p.until > now for (of, what, _), p in self._pauses.items())
+
+    def _attempts_of(self, venue: str, leave: Exit) -> Pause:
+        return self._pauses.setdefault((venue, ATTEMPTS, leave), Pause(venue, ATTEMPTS, leave))
 
     async def seat(self, venue: str, feed: Feed, leave: Exit) -> Seat:
         """One of the connections that may be open at once; waits until one is free, first come first."""
@@ -234,17 +262,20 @@ class Limiter:
         Where the venue named no moment, it is short at first and twice as long each time, up to a minute and some chance;
         a ban is a minute at once. What was asked together is refused together: that counts as once.
         """
-        now, pause = self._clock.now(), self._pauses_of(call)[banned]
-        if pause.until <= now:
+        pause = self._pauses_of(call)[banned]
+        if pause.until <= self._clock.now():
             pause.held = ()
+        self._prolong(pause, until, _LONG if banned else min(max(call.budget.per, SECOND), _SHORT))
+        self._hold(call)
+        return pause.until
+
+    def _prolong(self, pause: Pause, until: int | None, first: int) -> None:
+        now = self._clock.now()
         if until is None and pause.until <= now:
-            first = _LONG if banned else min(max(call.budget.per, SECOND), _SHORT)
             wait = min(first << pause.times, _LONG)
             pause.times += wait < _LONG
             until = now + wait + random.randrange(wait // 2)  # noqa: S311 - jitter
         pause.until = max(until or 0, pause.until)
-        self._hold(call)
-        return pause.until
 
     def accepted(self, call: Call) -> None:
         """The venue has given a good answer: the next pause without an end is short again."""

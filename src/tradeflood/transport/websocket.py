@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tradeflood.errors import TransportError
@@ -27,6 +27,16 @@ OPEN_WITHIN = 15.0
 CLOSE_WITHIN = 1.0
 SHAKES_WITHIN = 0.2
 """How long a connection that was given up may take to be there, in seconds, so that it ends before its loop does."""
+
+
+class NotUpgraded(TransportError):
+    """The venue answered the handshake with something else: its status, headers (their names in small letters) and body."""
+
+    remedy = "look at the status"
+
+    def __init__(self, message: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(message)
+        self.status, self.headers, self.body = status, headers, body
 
 
 class Listener(Protocol):
@@ -90,7 +100,7 @@ async def open_socket(
 ) -> Socket:
     """An open connection that reports to the listener. `fast` chooses picows; None: where it is installed.
 
-    Raises TransportError where it cannot be opened.
+    Raises TransportError where it cannot be opened, NotUpgraded where the venue refuses it with a status.
     """
     opener = _opener(fast, leave)
     try:
@@ -102,7 +112,23 @@ async def open_socket(
     except asyncio.CancelledError:
         raise
     except Exception as error:
-        raise TransportError(f"{url}: {str(error) or type(error).__name__}") from error
+        text = f"{url}: {str(error) or type(error).__name__}"
+        if (status := _status_of(error)) is not None:
+            raise NotUpgraded(text, *status) from error
+        raise TransportError(text) from error
+
+
+def _status_of(error: Exception) -> tuple[int, dict[str, str], bytes] | None:
+    """What a venue answered to the handshake, as either client tells it; None where it was something else that failed."""
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    told: Any = error
+    if "websockets.InvalidStatus" in names:
+        status, body = told.response.status_code, told.response.body
+    elif "picows.WSInvalidStatusError" in names and told.response is not None:
+        status, body = told.response.status, told.raw_body
+    else:
+        return None
+    return int(status), {name.lower(): value for name, value in told.response.headers.items()}, bytes(body or b"")
 
 
 def _opener(fast: bool | None, leave: Exit) -> Callable[..., Any]:  # noqa: FBT001 - a choice of three
