@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -48,6 +49,10 @@ STEADY = 60 * SECOND
 """A connection that has lasted so long is opened again without delay when it is lost."""
 
 
+PROOFS = 10_000
+"""How many claims of polled answers wait for whoever takes them: those that nobody takes are forgotten."""
+
+
 @define
 class Wires:
     """What the connections of a stream share: the network, how many there were, and whether there is room for more rows."""
@@ -63,7 +68,7 @@ class Wires:
     """The weight of one round of all that is polled, by budget."""
     gaps: dict[Dataset, int] = field(factory=dict)
     """The mean distance of two rows of a dataset, in ns, where its history told."""
-    proofs: list[Claim] = field(factory=list)
+    proofs: deque[Claim] = field(factory=lambda: deque(maxlen=PROOFS))
     """What polled answers prove, not taken yet."""
 
     @property

@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from tradeflood.errors import RateLimited, TradeFloodError, TransportError, UsageError
 from tradeflood.live import Conversation, Freshness, Offsets
+from tradeflood.live.offsets import EPOCHS
 from tradeflood.models.checks import all_checked
 from tradeflood.models.identity import Ordinals
 from tradeflood.models.time import SECOND
@@ -224,9 +225,13 @@ class Channel:
 
     def _told_apart(self, epoch: str | None, models: list[Any]) -> list[Any]:
         """The models, equal ones with ordinals where they have no ids: two connections in two epochs are two observations."""
-        if self._ordinals is None:
+        if self._ordinals is None or not models:
             return models
-        return self._ordinals.setdefault(epoch, Ordinals()).of_live(models)
+        ordinals = self._ordinals.pop(epoch, None) or Ordinals()
+        self._ordinals[epoch] = ordinals  # the one that was used last stands last
+        while len(self._ordinals) > EPOCHS:
+            del self._ordinals[next(iter(self._ordinals))]
+        return ordinals.of_live(models)
 
     def _prove(self, out: list[Any], now: int, *, keep: bool) -> None:
         """What the numbers of whole messages prove of their models; one that is dropped counts as one that could not be read."""

@@ -237,7 +237,8 @@ class Stream(Generic[M]):
             for place in places
             if place.channel.offsets is not None and place.channel.sub.follow is None
         }
-        made, self._wires.proofs = self._wires.proofs, []
+        made = list(self._wires.proofs)
+        self._wires.proofs.clear()
         made += self._dropped.claims()
         made += [claim for each in offsets.values() for claim in each.claims(rest=self._closed)]
         for pair in {id(pair): pair for pair, _ in self._pairs.values()}.values():
