@@ -1,5 +1,6 @@
 """Fewer claims that say the same: the laws of compaction."""
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,9 +11,11 @@ from tradeflood.models import Trade
 from tradeflood.testing.strategies import claims
 
 DATASET = Dataset(Trade, "binance", "BTC/USDT", ("raw",))
-some_claims = st.lists(
-    claims(st.just(DATASET), st.integers(0, 20), st.none() | st.sampled_from(["3", "7", "t5"])), max_size=9
+anything = claims(st.just(DATASET), st.integers(0, 20), st.none() | st.sampled_from(["3", "7", "t5"]))
+by_id = claims(st.just(DATASET), st.integers(0, 20), st.integers(1, 7).map(str)).map(
+    lambda claim: evolve(claim, evidence="consecutive ids")
 )
+some_claims = st.lists(anything, max_size=9) | st.lists(by_id, max_size=9)
 
 
 def claim(start, end, state=State.HELD, grade=Grade.A, evidence="ids", **more):
@@ -60,6 +63,19 @@ def test_live_claims_of_a_day_become_one():
     day = [claim(at, at + 1, left=str(at), right=str(at + 1), count=1, digest=f"{at:x}") for at in range(5_000)]
     (one,) = compacted(day)
     assert (one.start, one.end, one.count, one.left, one.right) == (0, 5_000, 5_000, "0", "5000")
+
+
+def test_a_hole_that_was_filled_joins_what_lies_on_its_two_sides():
+    """Its answer begins with the row before it and ends with the row behind it, which the neighbours count too."""
+    sides = [
+        claim(0, 10, evidence="consecutive ids", count=5, left="100", right="105", digest="1"),
+        claim(10, 20, evidence="consecutive ids", count=4, left="104", right="108", digest="2"),
+        claim(20, 40, evidence="consecutive ids", count=9, left="106", right="115", digest="4"),
+    ]
+    (one,) = compacted(sides)
+    assert (one.start, one.end, one.count, one.left, one.right, one.digest) == (0, 40, 15, "100", "115", "")
+    assert len(compacted([sides[0], sides[2]])) == 2
+    assert len(compacted([sides[0], claim(10, 20, evidence="consecutive ids", left="106", right="108")])) == 2
 
 
 def test_bracketed_pages_that_saw_beyond_their_common_edge_become_one():

@@ -42,15 +42,35 @@ def compacted(claims: Iterable[Claim]) -> list[Claim]:
 
 def grown(first: Claim, second: Claim) -> Claim:
     """Two claims that follow one another, as one; refuted where either would be."""
+    shared = _shared(first, second)
+    told = all(each.digest or not each.count for each in (first, second)) and not shared
     digest = int(first.digest or "0", 16) ^ int(second.digest or "0", 16)
     return evolve(
         first,
         end=second.end,
-        count=first.count + second.count,
-        digest=f"{digest:016x}",
+        count=first.count + second.count - shared,
+        digest=f"{digest:016x}" if told else "",
         as_of=min(first.as_of, second.as_of),
         right=second.right,
     )
+
+
+def _shared(first: Claim, second: Claim) -> int:
+    """How many rows two claims that meet in time both count: ids at the end of the one with which the other begins.
+
+    Whoever fills a hole asks for the row before it too, so that both claims know of it. What the rows of both are is
+    then known, and their digest is not.
+    """
+    if first.evidence != COUNTED or second.evidence != COUNTED or first.end != second.start:
+        return 0
+    ids = [each or "" for each in (first.left, second.left, first.right, second.right)]
+    if not all(each.isdecimal() for each in ids):
+        return 0
+    begin, again, after, last = map(int, ids)
+    return after - again if begin <= again < after <= last else 0
+
+
+COUNTED = "consecutive ids"
 
 
 def _order(claim: Claim) -> tuple[int, int, int]:
@@ -68,8 +88,13 @@ def _joined(claims: Sequence[Claim], against: Sequence[Claim]) -> list[Claim]:
     """
     out: list[Claim] = []
     ends: dict[Any, int] = {}  # of what may be continued: where it stands in `out`
+    met: dict[Any, int] = {}  # the same by the moment alone: what was joined since does not end there any more
     for claim in claims:
         at = ends.pop((_says(claim), claim.left, claim.start), None) if claim.left is not None else None
+        if at is None and (near := met.pop((_says(claim), claim.start), None)) is not None:
+            at = near if _shared(out[near], claim) else None
+            if at is not None:
+                ends.pop((_says(claim), out[at].right, out[at].end), None)
         if at is None or not _stands_as_well(out[at], claim, against):
             out.append(claim)
             at = len(out) - 1
@@ -77,6 +102,7 @@ def _joined(claims: Sequence[Claim], against: Sequence[Claim]) -> list[Claim]:
             out[at] = grown(out[at], claim)
         if claim.right is not None:
             ends[_says(claim), claim.right, claim.end] = at
+            met[_says(claim), claim.end] = at
     return out
 
 
