@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tradeflood.cli.main import DONE, FAILED, complain
+from tradeflood.cli.ending import DONE, FAILED, complain
 from tradeflood.cli.output import print_json, print_table
 from tradeflood.cli.progress import Progress
 from tradeflood.config import STORE, load_config

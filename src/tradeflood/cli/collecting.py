@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tradeflood.cli.main import DONE, FAILED, code_of, complain, stop_on_signals
+from tradeflood.cli.ending import DONE, FAILED, code_of, complain, stop_on_signals
 from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
 from tradeflood.cli.progress import Depth, Progress, pauses_json, pauses_named
 from tradeflood.config import STORE

@@ -1,7 +1,4 @@
-"""The commands. Each states its options, calls the runner, and shows what comes back.
-
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 incomplete under --strict.
-"""
+"""The commands. Each states its options, calls the runner, and shows what comes back."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import asyncio
 import io
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Coroutine, Iterator
@@ -20,10 +16,10 @@ from typing import Any
 import click
 from attrs import evolve
 
+from tradeflood.cli.ending import DONE, FAILED, USAGE, code_of, complain
 from tradeflood.cli.options import config_option, json_option, range_options, variant, variant_options
-from tradeflood.errors import Incomplete, TradeFloodError, UsageError
+from tradeflood.errors import TradeFloodError, UsageError
 
-DONE, FAILED, USAGE, INCOMPLETE = range(4)
 OUTS = ("table", "csv", "json", "parquet", "store")
 
 
@@ -102,18 +98,6 @@ def _unread() -> int:
 
 def _warned(message: Warning | str, *_: object, **__: object) -> None:
     complain(str(message))
-
-
-def complain(text: str) -> None:
-    """One line on standard error."""
-    click.echo(f"tradeflood: {' '.join(text.split())}", err=True)
-
-
-def code_of(error: TradeFloodError) -> int:
-    """The exit code of an error."""
-    if isinstance(error, Incomplete):
-        return INCOMPLETE
-    return USAGE if isinstance(error, UsageError) else FAILED
 
 
 def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
@@ -431,12 +415,6 @@ def _only(context: click.Context, *names: str) -> None:
             raise UsageError(
                 f"{context.command.name}: {parameter.opts[0]} does not go with --into, which serves nothing"
             )
-
-
-def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """SIGINT and SIGTERM ask for an orderly end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from tradeflood.cli.main import DONE, FAILED, complain, stop_on_signals
+from tradeflood.cli.ending import DONE, FAILED, complain, stop_on_signals
 from tradeflood.cli.output import print_json, print_table
 from tradeflood.cli.progress import Lines
 from tradeflood.config import load_config

@@ -15,7 +15,7 @@ import click
 from attrs import evolve
 
 from tradeflood.cli.auditing import findings_json, show_findings
-from tradeflood.cli.main import DONE, FAILED, complain, stop_on_signals
+from tradeflood.cli.ending import DONE, FAILED, complain, stop_on_signals
 from tradeflood.cli.output import print_json, print_table, told
 from tradeflood.cli.progress import pauses_json, pauses_named
 from tradeflood.config import STORE, Config

@@ -25,7 +25,7 @@ from tradeflood.coverage.claims import (
     solid,
     standing,
 )
-from tradeflood.coverage.evidence import BRACKETED, JUMPED, edge
+from tradeflood.coverage.evidence import BRACKETED, CONSECUTIVE, JUMPED, edge
 from tradeflood.models import Model
 from tradeflood.spans import EMPTY, Span, Spans
 
@@ -61,16 +61,13 @@ def _shared(first: Claim, second: Claim) -> int:
     Whoever fills a hole asks for the row before it too, so that both claims know of it. What the rows of both are is
     then known, and their digest is not.
     """
-    if first.evidence != COUNTED or second.evidence != COUNTED or first.end != second.start:
+    if first.evidence != CONSECUTIVE or second.evidence != CONSECUTIVE or first.end != second.start:
         return 0
     ids = [each or "" for each in (first.left, second.left, first.right, second.right)]
     if not all(each.isdecimal() for each in ids):
         return 0
     begin, again, after, last = map(int, ids)
     return after - again if begin <= again < after <= last else 0
-
-
-COUNTED = "consecutive ids"
 
 
 def _order(claim: Claim) -> tuple[int, int, int]:

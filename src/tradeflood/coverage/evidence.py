@@ -38,6 +38,8 @@ from tradeflood.coverage.refute import disputed
 from tradeflood.models import Model, interval
 from tradeflood.spans import Span, Spans
 
+CONSECUTIVE = "consecutive ids"
+CHAINED = "chained ids"
 PAST_HORIZON = "past the venue's horizon"
 BRACKETED = "a bracketed page"
 NEWEST = "the newest candle of an answer"
@@ -156,7 +158,7 @@ def in_sequence(
     Where ids jump, a row is no proof of the one before it, so that an answer is one claim from its first row to its last.
     """
     time = dataset.model.time or ""
-    evidence = "chained ids" if chained else "consecutive ids"
+    evidence = CHAINED if chained else CONSECUTIVE
     for (first, after), (start, end), bounded, preceded in ids:
         if first > after:
             continue  # ids that go back tell nothing of the time between
@@ -389,7 +391,7 @@ def of_live_ids(
     which others may share, and what lies between is pending.
     """
     time = dataset.model.time or ""
-    evidence = "chained ids" if chained else "consecutive ids"
+    evidence = CHAINED if chained else CONSECUTIVE
     claims: list[Claim] = []
     for first, after, rows in runs:
         start, end = getattr(rows[0], time) + 1, getattr(rows[-1], time)
