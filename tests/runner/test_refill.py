@@ -16,7 +16,7 @@ from tradeflood.coverage.compact import compacted
 from tradeflood.errors import UnknownMarket
 from tradeflood.models import Candle, Ticker, Trade
 from tradeflood.models.time import DAY, MINUTE, SECOND, parse_time
-from tradeflood.replay.desk import Clock, desk_of
+from tradeflood.replay.desk import Clock, HttpAnswer, desk_of
 from tradeflood.replay.faults import Faults, FaultyDesk
 from tradeflood.replay.simulated import Listing, Simulated
 from tradeflood.runner.flood import Flood
@@ -412,6 +412,27 @@ def test_ids_that_jump_are_believed_where_they_were_asked_for_twice_and_join():
     assert len(compacted(told.claims[dataset])) < 10
     assert len(told.asked) <= 35
     agrees(told, dataset)
+
+
+def test_an_edge_that_was_asked_for_in_vain_does_not_wait_for_its_next_turn():
+    """Nothing but its answers tells of this market's holes: what a feed withholds is healed within the minute, though one answer fails."""
+    failed = []
+
+    async def fail_once(runner, desk, clock):
+        await clock.sleep(30 * SECOND)
+        answer = desk.answer
+
+        def broken(request, now):
+            failed.append((now - START) / SECOND)
+            desk.answer = answer
+            return HttpAnswer(200, {"Content-Type": "application/json"}, b'[{"id": true}]')
+
+        desk.answer = broken
+
+    told = collected(("trade", "jumping:BTC/USDT"), seconds=200, change=fail_once)
+    (at,) = failed
+    after = min(asked for asked in told.times("/trades") if asked > at)
+    assert after - at <= 10
 
 
 @pytest.mark.parametrize("venue", ["jumping", "snowflake"])

@@ -123,8 +123,9 @@ class Refiller:
         Whether the venue said anything, and whether something new was found.
         """
         queries = [(hole, self.targets[hole.dataset].query(*hole.span)) for hole in plan.holes[rank]]
-        for hole in plan.holes[rank]:
-            self.targets[hole.dataset].asked_at = now
+        asked = {hole.dataset: self.targets[hole.dataset].asked_at for hole in plan.holes[rank]}
+        for dataset in asked:
+            self.targets[dataset].asked_at = now
         horizons = {dataset: lasts for dataset, target in self._of(venue) if (lasts := _lasts(target)) < NEVER}
         cut = asyncio.timeout(None)
         watching = asyncio.create_task(self._watch(venue, await asyncio.to_thread(self._soonest, venue, now), cut))
@@ -137,7 +138,10 @@ class Refiller:
         answered = False
         for hole, query in queries:
             whole = run.works[hole.dataset].frame(EVER) if hole.dataset in run.works else run.frame(query)
-            answered |= self._learn(hole, run.frame(query), whole, plan, now)
+            frame = run.frame(query)
+            answered |= self._learn(hole, frame, whole, plan, now)
+            if frame.failures or not frame.coverage.parts.get(hole.dataset):
+                self.targets[hole.dataset].asked_at = asked[hole.dataset]  # its edge does not wait for its next turn
         if not cut.expired():
             self._cost(run)
         await asyncio.to_thread(self._after, venue)
