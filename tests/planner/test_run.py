@@ -102,6 +102,28 @@ def test_trades_that_are_called_held_are_there(venue, truth, questions, now, pac
         pass
 
 
+@given(truth=some_trades(), questions=some_questions(4_000), now=st.integers(0, 4_500), heard=st.randoms())
+def test_times_that_are_known_stay_where_an_answer_cuts_them(truth, questions, now, heard):
+    """A feed has told some trades to the millisecond; the history tells them again to the hundredth of a second."""
+    desk = Desk(Venue(truth, BASE + now * MS))
+    fine = {str(number): BASE + at * MS for number, at, _ in truth.trades if heard.random() < 0.5}
+    one = Decimal(1)
+    rows = [Trade("older", "A/B", "raw", number, one, one, Side.BUY, at, 1) for number, at in fine.items()]
+    desk.store.write({Trade: rows})
+    for _ in carry(desk, lambda first, last: [trades("older", first, last)], questions):
+        times = {row.trade_id: row.venue_time for row in desk.store.read(dataset_of(trades("older", 0, 1)), 0, 1 << 62)}
+        assert times.items() >= fine.items()
+
+
+def test_a_time_that_is_known_wrong_is_corrected_by_an_answer_that_cuts_times():
+    desk = Desk(Venue(Truth([(996, 100, 0), (997, 123, 0), (998, 900, 0)])))
+    wrong = Trade("older", "A/B", "raw", "997", Decimal(2), Decimal(2), Side.SELL, BASE + 457 * MS, 1)
+    desk.store.write({Trade: [wrong]})
+    desk.ask(trades("older", 0, 1_000))
+    (row,) = desk.store.read(dataset_of(trades("older", 0, 1)), BASE + 101 * MS, BASE + 800 * MS)
+    assert (row.venue_time, row.price) == (BASE + 120 * MS, Decimal(1))
+
+
 @pytest.mark.parametrize("venue", CANDLES)
 @given(
     truth=some_bars, questions=some_questions(26_000), now=st.integers(0, 27_000), pace=st.sampled_from([0, 0, 400]),

@@ -338,11 +338,9 @@ def lies(desk: Desk, dataset: Dataset) -> list[str]:
     stored = desk.store.read(dataset, 0, 1 << 62)
     wrong = []
     if dataset.model is Trade:
-        coarse = dataset.venue == "older"
-        truth = {
-            str(number): BASE + (at // 10 * 10 if coarse else at) * MS for number, at, _ in desk.venue.truth.trades
-        }
-        have = {row.trade_id: row.venue_time for row in stored}
+        grain = COARSE if dataset.venue == "older" else MS
+        truth = {str(number): (BASE + at * MS) // grain * grain for number, at, _ in desk.venue.truth.trades}
+        have = {row.trade_id: row.venue_time // grain * grain for row in stored}
         if len(have) != len(stored):
             wrong.append("a trade is there twice")
         if not have.items() <= truth.items():

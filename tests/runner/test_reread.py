@@ -198,6 +198,33 @@ def test_a_refill_that_came_later_joins_what_the_feed_brought():
     assert not lacking
 
 
+def test_times_stay_as_fine_as_the_feed_told_them():
+    """Bitget's feed tells milliseconds, and the same trades by REST whole seconds: once collected, and read anew."""
+    truth = Simulated(3).at("bitget").trades("BTC/USDT", "raw", now=NOW, start=START, end=START + MINUTE, limit=10**6)
+    recorder = Recorder("kept")
+    recorder.open()
+    for row in truth:
+        said = {"ts": str(row.venue_time // MS), "price": str(row.price), "size": str(row.size)}
+        said |= {"side": row.aggressor, "tradeId": row.trade_id}
+        about = {"instType": "SPOT", "channel": "trade", "instId": "BTCUSDT"}
+        text = json.dumps({"action": "update", "arg": about, "data": [said], "ts": row.venue_time // MS})
+        recorder.feed("bitget", 1, row.venue_time + 5 * MS, "in", text)
+    recorder.close()
+    dataset = Dataset(Trade, "bitget", "BTC/USDT", ("raw",))
+    flood = session(venue="bitget", record="kept")
+    flood.open_store().write({Trade: [evolve(row, received_at=row.venue_time + 5 * MS) for row in truth]})
+    for store in (collected(flood, (Trade, "bitget:BTC/USDT", {}), last=2), anew_of("bitget").store):
+        times = {row.trade_id: row.venue_time for row in rows_of(store, dataset)}
+        assert times.items() >= {row.trade_id: row.venue_time for row in truth}.items()
+        assert {at % SECOND for name, at in times.items() if int(name) > int(truth[-1].trade_id)} == {0}
+
+
+def anew_of(venue):
+    flood = session(venue=venue)
+    assert anew(flood).unreadable == 0
+    return flood
+
+
 @pytest.mark.loopback
 @pytest.mark.parametrize("venue", ["binance", "okx", "bitget"])
 def test_a_live_run_is_read_out_of_its_recording(venue):

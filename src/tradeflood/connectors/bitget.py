@@ -5,8 +5,8 @@ Candlestick Data*, *Get History Candlestick Data*, *Websocket API*, *Trading Cha
 as mirrored of 2025; error codes as ccxt maps them, read 2026-10. Trade ids ascend and are not consecutive.
 
 The history of trades cuts times to whole seconds (documented as "second level"); recent and live trades have
-milliseconds. The id is the same, so a trade is one trade; its time is kept as it was sent, and ranges of history are
-asked for and claimed in whole seconds.
+milliseconds. The id is the same, so a trade is one trade, which keeps the finer time; ranges of history are asked for
+and claimed in whole seconds.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ class Work:
     """One dataset inside a run: what was asked of it, what came, on what evidence, and who waits."""
 
     __slots__ = (
-        "ask", "asked", "basis", "claims", "clock", "failures", "horizon", "known", "loaded", "models", "open",
+        "ask", "asked", "basis", "claims", "clock", "failures", "grain", "horizon", "known", "loaded", "models", "open",
         "unproven", "waiting", "weight",
     )  # fmt: skip
 
@@ -166,6 +166,7 @@ class Work:
         self.ask = ask
         self.asked = EMPTY
         self.models: dict[Any, Model] = {}
+        self.grain = 1  # the coarsest unit, in ns, to which an answer cut their times
         self.unproven: set[Any] = set()  # candles among them that nothing shows to be final
         self.claims: list[Claim] = []
         self.clock = NEVER  # the venue's, when it answered the first question of a binding

@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 
 from tradeflood.config import OVERFLOWS, STORE, Config, load_config
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, clipped, stretches
-from tradeflood.coverage.compact import beyond
+from tradeflood.coverage.compact import beyond, part_of
 from tradeflood.coverage.evidence import confirmed
 from tradeflood.coverage.jumping import asked_twice
 from tradeflood.errors import Incomplete, UsageError
@@ -26,6 +26,7 @@ from tradeflood.planner import Node, Plan, Query, Result, Run
 from tradeflood.planner.parts import Work, ordered
 from tradeflood.planner.run import NO_HORIZONS
 from tradeflood.runner.backlog import ROWS
+from tradeflood.runner.coarse import restore_times
 from tradeflood.runner.execute import Network, Patience, carry_out
 from tradeflood.runner.late import disputes_of
 from tradeflood.runner.line import Subscription
@@ -408,11 +409,14 @@ def keep(run: Run, store: Store) -> None:
     for work in run.works.values():
         _leave(work, there)
         batches.setdefault(work.ask.model, []).extend(work.models.values())
-        dataset, rows = work.ask.dataset, ordered(work.ask.model, work.models.values())
+        dataset, rows, told = work.ask.dataset, ordered(work.ask.model, work.models.values()), work.new_claims
+        if work.grain > 1 and restore_times(there, dataset, rows, work.grain):
+            rows = ordered(work.ask.model, rows)
+            told = [part_of(claim, claim.start, claim.end, rows) if claim.digest else claim for claim in told]
         against = disputes_of(there, dataset, rows)
         before = [*there.claims(dataset), *against]
         stored = partial(there.read, dataset)
-        new = beyond(confirmed(work.new_claims, before, stored), there.solid(dataset), rows)
+        new = beyond(confirmed(told, before, stored), there.solid(dataset), rows)
         claims += [*against, *asked_twice(new, before, rows, stored)]
     store.observe("answers.keeping", claims=len(claims))
     store.write(batches, claims)

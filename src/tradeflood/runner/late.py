@@ -27,7 +27,7 @@ def disputes_of(store: KnownStore, dataset: Dataset, rows: Sequence[Model]) -> l
     if not times or not held.touches(min(times), max(times) + 1):
         return []
     inside = touched(held, rows)
-    late = [row for part in _near(inside, time) for row in _unknown(store, dataset, part, time)]
+    late = [row for part in near(inside, time) for row in _unknown(store, dataset, part, time)]
     return list(dict.fromkeys(refuted(store.claims(dataset), late))) if late else []
 
 
@@ -37,7 +37,8 @@ def _unknown(store: KnownStore, dataset: Dataset, rows: Sequence[Model], time: s
     return [row for row in rows if row.position not in known]
 
 
-def _near(rows: Iterable[Model], time: str) -> Iterator[list[Model]]:
+def near(rows: Iterable[Model], time: str) -> Iterator[list[Model]]:
+    """The rows, ascending by time, in parts that lie so near one another that one look at the store serves them all."""
     part: list[Model] = []
     for row in sorted(rows, key=lambda row: getattr(row, time)):
         if part and getattr(row, time) > getattr(part[-1], time) + APART:

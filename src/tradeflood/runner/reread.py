@@ -29,6 +29,7 @@ from tradeflood.planner.parts import ordered
 from tradeflood.planner.proofs import parser_of
 from tradeflood.replay.reading import Reading
 from tradeflood.replay.recording import Exchange, Files, Recording, Said, files_of, venues
+from tradeflood.runner.coarse import restore_times
 from tradeflood.runner.keeper import Tail
 from tradeflood.runner.line import Channel
 from tradeflood.runner.stream import subscription
@@ -259,7 +260,8 @@ class _Venue:
                     row.closed = interval(row.interval).next(row.open_time) <= clock
                 if hasattr(row, "received_at"):
                     row.received_at = exchange.at
-            self._rows.take(models)
+            pages = shape.bound.spec.pages
+            self._rows.take(models, 1 if pages is None else pages.grain)
         if not read:
             self._anew.blame(errors[0])
 
@@ -314,8 +316,14 @@ class _Written:
         self.proofs: list[Claim] = []
         self.waiting = 0
 
-    def take(self, models: Sequence[Model]) -> None:
-        """Lay rows aside; one that no store can hold is left out and counted."""
+    def take(self, models: Sequence[Model], grain: int = 1) -> None:
+        """Lay rows aside; one that no store can hold is left out and counted. Their times are cut to `grain` ns."""
+        if grain > 1:
+            apart: dict[Dataset, list[Model]] = defaultdict(list)
+            for row in models:
+                apart[dataset_of(row)].append(row)
+            for dataset, rows in apart.items():
+                restore_times(self._store, dataset, rows, grain, self._parts.get(dataset, ()))
         for model in models:
             try:
                 row = exact(model)

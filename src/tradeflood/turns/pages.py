@@ -57,6 +57,8 @@ class Windows:
     the end of the data; `back` says that the venue fills a page from its end.
     """
 
+    grain: int = 1
+
     def __init__(
         self, rows: int, *, per: int | Literal["interval"] = 1, at: At | None = None, back: bool = False
     ) -> None:
@@ -96,7 +98,8 @@ class Chain:
     `reached(row)` is the time of a row; `cursor(rows)` is what to ask next, compared with the last one, so that a
     cursor that does not move is an error and not a loop. `back` walks from new to old. `every` is the widest
     range the venue takes in one question. An answer of fewer than `rows` rows ends the chain. `grain` is the unit
-    to which the venue cuts the times of these rows, in ns: pages begin and end on it.
+    to which the venue cuts the times of these rows, in ns: pages begin and end on it, and a row that is stored with a finer
+    time keeps that.
 
     `bracket` asks for more than is wanted, until a row before the start and one at or after the end were seen: what
     has a row on both sides is complete, where an answer could otherwise end early unnoticed. Its two figures are the
@@ -184,6 +187,7 @@ class Recent:
     """
 
     per: int = 1
+    grain: int = 1
 
     def __init__(self, *, reached: At) -> None:
         self.reached = reached
