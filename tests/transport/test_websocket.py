@@ -10,7 +10,7 @@ from websockets.utils import accept_key
 
 from tradeflood.errors import TransportError
 from tradeflood.transport import DIRECT, user_agent
-from tradeflood.transport.websocket import LARGEST, NotUpgraded, open_socket
+from tradeflood.transport.websocket import AT_ONCE, LARGEST, NotUpgraded, open_socket
 
 pytestmark = pytest.mark.loopback
 
@@ -89,6 +89,26 @@ def test_messages_come_whole_and_in_order_and_go_out(fast):
     run(main)
     assert told[0] == ("/path?a=b", user_agent(), "1")
     assert [said if isinstance(said, str) else said.decode() for said in told[1:]] == ["text", "bytes"]
+
+
+@pytest.mark.parametrize("fast", BOTH)
+def test_thousands_of_messages_at_once_come_in_order(fast):
+    many = [f"{number}".encode() for number in range(2 * AT_ONCE + 7)]
+
+    async def play(peer):
+        for message in many:
+            await peer.send(message.decode())
+        await peer.wait_closed()
+
+    async def main():
+        async with talking(play, fast) as (socket, ears):
+            socket.pause()
+            await asyncio.sleep(0.2)
+            socket.resume()
+            await ears.until(lambda e: len(e.heard) >= len(many))
+            assert ears.heard == many
+
+    run(main)
 
 
 @pytest.mark.parametrize("fast", BOTH)

@@ -23,6 +23,9 @@ MEDIUM = TEXT << 8 | 126
 
 _HEAD = struct.Struct(">HH").unpack_from
 
+AT_ONCE = 2_000
+"""How many messages are handed on at once at most: more would not fit into the processor's cache."""
+
 OPEN_WITHIN = 15.0
 CLOSE_WITHIN = 1.0
 SHAKES_WITHIN = 0.2
@@ -348,7 +351,7 @@ async def _open_picows(url: str, listener: Listener, leave: Exit, headers: tuple
                 self.end(f"closed by the venue: {int(frame.get_close_code())} {why}".rstrip())
                 transport.send_close(frame.get_close_code())
                 transport.disconnect()
-            if frame.last_in_buffer:
+            if frame.last_in_buffer or len(self.found) == AT_ONCE:
                 self.hand_over()
 
         def hand_over(self) -> None:
