@@ -18,6 +18,7 @@ from tradeflood.replay.server import serve
 from tradeflood.replay.simulated import Simulated
 from tradeflood.runner.flood import Flood
 from tradeflood.testing import FakeTransport, answers_of
+from tradeflood.testing.classes import venues
 from tradeflood.testing.virtual import VirtualClock, run, sockets_of
 
 START = parse_time("2026-03-04T05:06:07")
@@ -169,6 +170,34 @@ def test_a_successor_that_brings_nothing_does_not_take_over():
     assert (health.replaced, health.lost, health.opened) == (1, 0, 4)
     assert health.trouble[0] == "binance: no successor yet: btcusdt@trade comes on the old connection only"
     judge("binance", rows)
+
+
+@pytest.mark.parametrize("venue", ["multiplicity", "snowflake"])
+def test_what_came_after_a_loss_is_replaced_like_any_other(venue):
+    """Of rows without ids each connection makes observations of its own: here too what both bring is handed on once."""
+
+    async def main():
+        clock, rows = VirtualClock(START), []
+        desk = FaultyDesk(desk_of(venue), Simulated(3), Clock(1, START, monotonic=clock.now), Faults((), 1))
+        config = {"venues": {venue: {"feed": {"lifetime": LIFE}}}}
+        async with Flood(config, transport=FakeTransport(answers_of(desk, clock), clock), clock=clock) as flood:
+            flood.network = evolve(flood.network, sockets=sockets_of(desk, clock))
+            live = flood.stream(tf.Trade, f"{venue}:BTC/USDT")
+            async for batch in live.batches():
+                rows += batch
+                health = live.health[venue]
+                if not health.lost and clock.now() > START + 3 * SECOND:
+                    (line,) = live._wires.lines
+                    line.lost("the test says so")
+                if health.replaced >= 2:
+                    break
+                assert clock.now() < START + 5 * LIFE  # an overlap that is not seen is waited for
+            return rows, health
+
+    with venues():
+        rows, health = run(main())
+    assert (health.lost, health.replaced) == (1, 2)
+    assert len({row.position for row in rows}) == len(rows)
 
 
 def test_closing_in_the_midst_of_a_replacement_closes_both_connections():

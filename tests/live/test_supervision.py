@@ -303,6 +303,42 @@ def test_a_market_that_lives_again_while_its_connection_is_replaced_is_listened_
     assert told.states[-1] == {"BTC/USDT": "fresh", "ETH/USDT": "fresh", "DOGE/USDT": "closed"}
 
 
+async def lose(runner, clock):
+    """The connection is lost, and another one is open."""
+    (line,) = runner.stream._wires.lines
+    line.lost("the test says so")
+    while runner.stream.health["contiguous"].opened < 2 or not runner.stream._groups[0].line:
+        await clock.sleep(20 * MS)
+
+
+@pytest.mark.parametrize("again", ["later", "while it is opened"])
+def test_a_market_that_lives_again_after_its_connection_was_lost_is_heard(again):
+    """The connection that came after the loss was opened without it, and takes its rows all the same."""
+
+    async def change(runner, clock):
+        dataset = Dataset(Trade, "contiguous", "ETH/USDT", ("raw",))
+        other = Dataset(Trade, "contiguous", "DOGE/USDT", ("raw",))
+        await clock.sleep(5 * SECOND)
+        runner.stream.shut(dataset, clock.now())
+        losing = asyncio.ensure_future(lose(runner, clock))
+        if again == "later":
+            await losing
+            await clock.sleep(5 * SECOND)
+        else:
+            while not runner.stream._wires.opened > 1:
+                await clock.sleep(MS)
+            assert runner.stream._groups[0].line is None
+        runner.stream.wake(dataset, clock.now())
+        runner.stream.shut(other, clock.now())
+        await losing
+
+    slow = {"attempts": [1, 10 * SECOND]}  # so that there is time while it is opened
+    told = collected(markets=("BTC/USDT", "ETH/USDT", "DOGE/USDT"), feed=slow, seconds=40, change=change)
+    assert told.health.opened == 2
+    assert not told.times("mute")
+    assert told.states[-1] == {"BTC/USDT": "fresh", "ETH/USDT": "fresh", "DOGE/USDT": "closed"}
+
+
 # ---------------------------------------------------------------- witnesses
 
 

@@ -245,6 +245,7 @@ class Group:
                 opened = None
                 try:
                     self.line = await self._open()
+                    self._take_up(self.line)
                     opened = clock.now()  # not before: it may have waited long for its turn
                     self.lost_since = None
                     self.stand_down()
@@ -315,10 +316,9 @@ class Group:
             health.complain(f"{self.venue}: no successor yet: {why}")
             await self._drop(new)
             return False
-        self._catch_up(new)
+        self._take_up(new)
         new.conversation.takes_over(old.conversation)
         self.line = new
-        self.channels = new.channels
         health.replaced += 1
         self._network.observe("stream.replaced", venue=self.venue, why=old.leaving)
         await self._drop(old)
@@ -327,14 +327,16 @@ class Group:
             channel.replaced(now)
         return True
 
-    def _catch_up(self, new: Line) -> None:
-        """Tell a successor which markets were found dead, or alive again, since it was opened."""
-        for topic in new.channels.keys() - self.channels.keys():
-            del new.channels[topic]
+    def _take_up(self, new: Line) -> None:
+        """Read a new line from now on: tell it which markets were found dead, or alive again, since it was opened."""
+        wanted = new.conversation.wanted.keys()
+        for topic in wanted - self.channels.keys():
+            new.channels.pop(topic, None)
             new.shut(topic)
-        for topic in self.channels.keys() - new.channels.keys():
+        for topic in self.channels.keys() - wanted:
             new.channels[topic] = self.channels[topic]
             new.again(topic)
+        self.channels = new.channels
 
     async def _overlap(self, old: Line, new: Line) -> str | None:
         """Wait until the new line is acknowledged and overlaps the old one on every topic; why it cannot take over.
