@@ -339,6 +339,33 @@ def test_a_market_that_lives_again_after_its_connection_was_lost_is_heard(again)
     assert told.states[-1] == {"BTC/USDT": "fresh", "ETH/USDT": "fresh", "DOGE/USDT": "closed"}
 
 
+def test_whoever_looks_from_another_thread_does_nothing_about_a_silence():
+    """A pass is planned in a thread, where nothing of a connection may be touched: what is to be done is left to the loop."""
+
+    async def main():
+        clock = VirtualClock(START)
+        desk = FaultyDesk(
+            desk_of("contiguous"), Simulated(5), Clock(1, START, monotonic=clock.now), Faults(["mute"], 1)
+        )
+        transport, steps = FakeTransport(answers_of(desk, clock), clock), []
+        async with Flood({}, transport=transport, clock=clock, observe=lambda step, **_: steps.append(step)) as flood:
+            flood.network = evolve(flood.network, sockets=sockets_of(desk, clock))
+            stream = flood.stream(Trade, "contiguous:BTC/USDT", "contiguous:ETH/USDT")
+            stream._witness = None
+            await stream.begin()
+            await clock.sleep(2 * MINUTE)
+            (group,) = stream._groups
+            topic, channel = next(iter(group.channels.items()))
+            group.line.conversation.acked.discard(topic)  # it has acknowledged the other one
+            assert await asyncio.to_thread(stream.is_polled, channel.sub.ask.dataset) is False
+            assert "stream.mute" not in steps
+            stream.take()
+            assert "stream.mute" in steps
+            await stream.close()
+
+    run(main())
+
+
 # ---------------------------------------------------------------- witnesses
 
 

@@ -16,7 +16,7 @@ from tradeflood.replay.desk import Clock, desk_of
 from tradeflood.replay.faults import Faults, FaultyDesk
 from tradeflood.replay.simulated import Simulated
 from tradeflood.runner.audit import audit_store
-from tradeflood.runner.auditor import AFTER, EVERY, REST, Auditor
+from tradeflood.runner.auditor import AFTER, EVERY, REST, Auditor, _Pair
 from tradeflood.runner.execute import Patience
 from tradeflood.runner.flood import Flood
 from tradeflood.spans import Spans
@@ -97,6 +97,22 @@ def test_a_candle_is_looked_at_once_a_while_after_its_end():
     assert (world.report.compared, world.report.findings) == (MINUTES, ())
     assert world.auditor.due(world.now + EVERY) == []
     assert world.told() == [(0, 6, "held", "A")]  # equal to the candles proves nothing that was not known
+
+
+def test_a_market_that_is_found_while_rows_are_written_is_watched_too(monkeypatch):
+    """A venue whose list comes late is added by the loop, while a thread writes what others bring."""
+    world = World()
+    world.look(0)
+    came = _Pair.came
+
+    def meanwhile(pair, *told):
+        market = f"FOUND-{len(world.auditor.reports())}/USDT"
+        world.auditor.watch([CANDLES._replace(market=market), TRADES._replace(market=market)])
+        came(pair, *told)
+
+    monkeypatch.setattr(_Pair, "came", meanwhile)
+    world.store.write({Trade: [trade(99, 0)]})
+    assert len(world.auditor.reports()) == 2
 
 
 def test_what_an_earlier_run_left_is_not_looked_at_again():

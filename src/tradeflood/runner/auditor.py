@@ -77,7 +77,10 @@ class Auditor:
         store.listeners.append(self.wrote)
 
     def watch(self, datasets: Iterable[Dataset]) -> None:
-        """From now on, compare the venue's candles with the trades among these and earlier datasets, market by market."""
+        """From now on, compare the venue's candles with the trades among these and earlier datasets, market by market.
+
+        Other threads may be in the midst of the pairs there are: one more makes a dictionary of its own.
+        """
         for dataset in datasets:
             if dataset.model is not Trade and (dataset.model is not Candle or dataset.variant[1] != "venue"):
                 continue
@@ -85,7 +88,8 @@ class Auditor:
             for other in others if dataset not in others else ():
                 if other.model is not dataset.model:
                     candles, trades = (dataset, other) if dataset.model is Candle else (other, dataset)
-                    pair = self._pairs[candles, trades] = _Pair(candles, trades)
+                    pair = _Pair(candles, trades)
+                    self._pairs = {**self._pairs, (candles, trades): pair}
                     self._about.setdefault(candles, []).append(pair)
                     self._about.setdefault(trades, []).append(pair)
             others[dataset] = None

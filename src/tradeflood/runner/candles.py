@@ -85,7 +85,9 @@ class Maker:
         count = 0
         if not self._begun:
             self._begin()
-        for made in [made for some in self._made.values() for made in some if made.changed]:
+        with self._store.writing:  # while nobody adds to them
+            changed = [made for some in self._made.values() for made in some if made.changed]
+        for made in changed:
             with self._store.writing:
                 todo = made.todo(self._store)
             read = made.read(self._store, todo)

@@ -296,9 +296,8 @@ class Stream(Generic[M]):
         """Whether nothing of a dataset comes by a feed, so that its rows must be asked for again and again.
 
         It is mute, or no connection can be had, or the venue has no feed of it. Where the stream polls by itself, it
-        does; anybody else may.
+        does; anybody else may. It only looks, so any thread may ask.
         """
-        self._look()
         places = self._places.get(dataset)
         if places is None:
             return dataset in self._asked
