@@ -337,5 +337,23 @@ def test_a_coroutine_is_run_with_and_without_a_loop_around():
 
     assert run_sync(work) == 5
     assert asyncio.run(inside()) == 5
-    with pytest.raises(UsageError, match="no"):
-        asyncio.run(around())
+    for tried in (lambda: asyncio.run(around()), lambda: run_sync(wrong)):
+        with pytest.raises(UsageError, match="no") as error:
+            tried()
+        assert error.value.__context__ is None  # it does not follow from there being no loop
+        assert error.traceback[-1].name == "wrong"  # where it went wrong can be seen
+
+
+def test_a_session_that_cannot_end_its_streams_releases_its_store_all_the_same():
+    async def main():
+        flood = Flood({"store": "memory://"})
+
+        async def closing():
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            async with flood:
+                flood.stream(Trade, BTC).close = closing
+        assert flood.store is None
+
+    asyncio.run(main())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -102,12 +101,13 @@ class Flood:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for stream in list(self._streams):
-            await stream.close()
-        await self.network.transport.close()
-        self.close_store()
-        if self.recorder is not None:
-            self.recorder.close()
+        async with AsyncExitStack() as each:  # the last one first, and every one, whatever becomes of those before it
+            if self.recorder is not None:
+                each.callback(self.recorder.close)
+            each.callback(self.close_store)
+            each.push_async_callback(self.network.transport.close)
+            for stream in list(self._streams):
+                each.push_async_callback(stream.close)
 
     # ---------------------------------------------------------------- the store
 
@@ -526,9 +526,7 @@ def demand(frame: Frame[Any], queries: Sequence[Query[Any]], least: Grade = Grad
 
 def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """The result of a coroutine, also where an event loop is running already (as in Jupyter): then in a thread of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _has_loop():
         return asyncio.run(make())
     outcome: list[T] = []
     trouble: list[BaseException] = []
@@ -543,5 +541,14 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     thread.start()
     thread.join()
     if trouble:
-        raise trouble[0].with_traceback(sys.exc_info()[2])
+        raise trouble[0]
     return outcome[0]
+
+
+def _has_loop() -> bool:
+    """Whether an event loop runs in this thread. Nothing else is done where there is none: its errors would seem to follow from that."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
