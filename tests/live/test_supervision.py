@@ -487,3 +487,33 @@ def test_whoever_ends_something_may_be_cancelled_meanwhile_and_hears_of_it(what)
             assert all(task.done() for task in tasks)
 
     run(main())
+
+
+def test_a_run_that_is_cancelled_while_it_stops_hears_of_it_and_keeps_what_came():
+    async def main():
+        clock, stop = VirtualClock(START), asyncio.Event()
+        desk = FaultyDesk(desk_of("contiguous"), Simulated(5), Clock(1, START, monotonic=clock.now), Faults((), 1))
+        config = {"store": "memory://", "collect": [{"model": "trade", "markets": ["contiguous:BTC/USDT"]}]}
+        async with Flood(config, transport=FakeTransport(answers_of(desk, clock), clock), clock=clock) as flood:
+            flood.network = evolve(flood.network, sockets=sockets_of(desk, clock))
+            runner = Runner(flood)
+            running = asyncio.create_task(runner.run(stop))
+            await clock.sleep(10 * SECOND)
+            close = runner.stream.close
+
+            async def slowly():
+                await clock.sleep(5 * SECOND)
+                await close()
+
+            runner.stream.close = slowly
+            stop.set()
+            await clock.sleep(SECOND)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            await clock.sleep(10 * SECOND)
+            rows = flood.store.read(Dataset(Trade, "contiguous", "BTC/USDT", ("raw",)), START, START + HOUR)
+            assert len(rows) == runner.stream.count
+            assert max(row.venue_time for row in rows) > START + 12 * SECOND
+
+    run(main())

@@ -136,8 +136,11 @@ class Runner:
         finally:
             live.cancel()
             ender.cancel()
-            with suppress(asyncio.CancelledError):
-                await live
+            await asyncio.wait(
+                {live}
+            )  # not `await live`: whoever ends a run may be told to stop meanwhile, and hears of it
+            if not live.cancelled():
+                live.result()
         self._flood.observe("settle.begun")
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_WITHIN):
