@@ -22,5 +22,6 @@ def test_a_timeline_shows_the_worst_of_each_part():
 def test_coverage_in_words_counts_holes_and_not_the_open_edge():
     """What is open is no hole."""
     assert told([part(0, 50), part(50, 60, State.OPEN)]) == "83.3% held (A)"
-    assert told([part(0, 10), part(20, 40)]) == "75% held (A), 1 holes: 1970-01-01T00:00:10Z … 1970-01-01T00:00:20Z"
+    assert told([part(0, 10), part(20, 40)]) == "75% held (A), 1 hole: 1970-01-01T00:00:10Z … 1970-01-01T00:00:20Z"
+    assert "2 holes" in told([part(0, 10), part(20, 30), part(40, 50)])
     assert told([]) == "nothing claimed"

@@ -453,6 +453,14 @@ def test_what_a_venue_has_no_history_of_is_lost():
     assert not told.asked
 
 
+@pytest.mark.parametrize("interval", ["1m", "1d"])
+def test_a_candle_that_still_runs_is_no_hole(interval):
+    """Nor is the part of it that lies before the run began: it is the right edge."""
+    told = collected(({"model": "candle", "interval": interval}, "binance:BTC/USDT"), seconds=20, history="3d")
+    ((_, parts),) = told.parts.items()
+    assert [part.state for part in parts] == [State.HELD, State.OPEN]
+
+
 def test_what_lies_past_the_horizon_is_lost_and_not_asked_for():
     told = collected(({"model": "candle", "interval": "1m"}, "scarce:BTC/USDT"), seconds=60, history="31d", source=THREE_SECONDS,
                      limits={"requests": 200})  # fmt: skip

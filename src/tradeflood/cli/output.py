@@ -121,5 +121,6 @@ def told(parts: Sequence[Stretch]) -> str:
     still_open = Spans.of(*((part.start, part.end) for part in parts if part.state is State.OPEN))
     holes = missing - still_open
     if holes:
-        share += f", {len(holes)} holes: {iso(holes[0][0])} … {iso(holes[0][1])}" + (" …" if len(holes) > 1 else "")
+        count = "1 hole" if len(holes) == 1 else f"{len(holes)} holes"
+        share += f", {count}: {iso(holes[0][0])} … {iso(holes[0][1])}" + (" …" if len(holes) > 1 else "")
     return share

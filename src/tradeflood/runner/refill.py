@@ -35,9 +35,9 @@ VOUCHED = HOUR  # how long nothing but a bulk ticker is asked about a silent mar
 CANDLE_GRACE = 7 * SECOND  # how long after its end a closed candle may come live, before it is asked for
 LOOK_AGAIN_AFTER = 15 * SECOND  # how old weak evidence is before the venue is asked once more
 WITHIN = 20 * SECOND  # how long the requests of one pass should take at most
+LEAST_WITHIN = 5 * SECOND  # the same, where something else may perish within moments
 BESIDE = 10 * MINUTE  # how recent weak evidence is that is looked at whenever what follows it is asked for
 EVER = Spans.of((0, 1 << 63))
-LEAST_WITHIN = 5 * SECOND  # the same, where something else may perish within moments
 
 
 @frozen
@@ -392,10 +392,12 @@ class Refiller:
             self._store.compact(dataset)
 
     def _pending(self, target: Target) -> Iterator[Claim]:
-        """The holes that are left and of which nothing says so yet."""
+        """The holes that are left and of which nothing says so yet; a candle that ran when collecting began is none."""
         dataset, now = target.ask.dataset, self._flood.clock.now()
-        settled = self._store.settled(dataset)
-        holes = Spans.of((target.since, max(settled.bounds[1], target.began))) - settled
+        settled, began = self._store.settled(dataset), target.began
+        if issubclass(dataset.model, Candle):
+            began = interval(target.ask.interval).floor(began)
+        holes = Spans.of((target.since, max(settled.bounds[1], began))) - settled
         if not holes:
             return
         said = (claim for claim in self._store.claims(dataset) if claim.state in {State.PENDING, State.DISPUTED})
