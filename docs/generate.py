@@ -27,6 +27,13 @@ WIDTH = 100
 EVERY_SYMBOL = 10_000  # no venue lists more: a turn that takes so many takes them all
 
 
+WITHOUT_WORDS = {
+    "Time": "A moment: integer nanoseconds since 1970 in UTC. Of a model's field.",
+    "hookimpl": "Marks a function as a plug-in's answer to a hook.",
+}
+"""What exports are that have no docstring of their own, but that of the library that made them."""
+
+
 class NotThereError(Exception):
     """The code that a part follows from is not written yet; the part is left as it stands."""
 
@@ -152,6 +159,8 @@ def history(binding: Any) -> str:
         return "no"
     if not binding.model.time:
         return "as it is now"
+    if binding.horizon_rows is not None:
+        return "the newest rows only"
     return f"{duration(binding.horizon)} back" if binding.horizon else "as far back as the venue goes"
 
 
@@ -283,7 +292,8 @@ def faults(_: str) -> str:
 def exports(_: str) -> str:
     """Every exported name with the first line of its docstring."""
     found = module("tradeflood")
-    rows = [(f"`{name}`", first_line(getattr(found, name))) for name in found.__all__ if not name.startswith("_")]
+    names = [name for name in found.__all__ if not name.startswith("_")]
+    rows = [(f"`{name}`", WITHOUT_WORDS.get(name) or first_line(getattr(found, name))) for name in names]
     return table(("name", "is"), rows)
 
 
