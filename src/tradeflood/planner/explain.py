@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from tradeflood.coverage.evidence import PAST_HORIZON
 from tradeflood.models.time import SECOND, iso
 from tradeflood.planner.parts import NEVER
 from tradeflood.planner.query import Query
@@ -152,7 +153,7 @@ def _risks(run: Run, weights: Counter[tuple[str, str]], budgets: dict[tuple[str,
         f"{work.ask.dataset.label}: {iso(claim.start)} … {iso(claim.end)} is past the venue's horizon"
         for work in run.works.values()
         for claim in work.claims
-        if claim.evidence == "past the venue's horizon"
+        if claim.evidence == PAST_HORIZON
     ]
     return out
 

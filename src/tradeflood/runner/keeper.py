@@ -14,10 +14,10 @@ from tradeflood.coverage.compact import grown
 from tradeflood.coverage.evidence import Reached, Run, linked, of_live_candles, of_live_ids, one_run, runs_of
 from tradeflood.coverage.refute import disputed
 from tradeflood.errors import PayloadChanged, StoreError, TradeFloodError
+from tradeflood.live.offsets import GROWS_FOR
 from tradeflood.models import Candle, Model
 from tradeflood.models.checks import all_exact, exact
 from tradeflood.models.forms import Tabled
-from tradeflood.models.time import SECOND
 from tradeflood.planner.parts import ordered
 from tradeflood.planner.proofs import parser_of
 from tradeflood.runner.late import disputes_of
@@ -29,9 +29,6 @@ from tradeflood.store.known import KnownStore
 from tradeflood.turns import Numbering
 
 log = logging.getLogger("tradeflood")
-
-GROWS_FOR = 15 * SECOND
-"""How long a claim of live rows grows before it is handed on."""
 
 
 class Keeper:
