@@ -1,10 +1,11 @@
 """`tradeflood stream`: what it stores it can vouch for, and what a feed does wrong is said as it happens."""
 
 import asyncio
+import threading
 
 import pytest
 
-from tradeflood.cli.collecting import stream_job
+from tradeflood.cli.collecting import _read, stream_job
 from tradeflood.coverage import Dataset, Grade
 from tradeflood.models import Trade
 from tradeflood.replay.server import serve
@@ -45,3 +46,36 @@ def test_what_a_feed_does_wrong_is_said_once(tmp_path, capsys):
     assert lines
     assert len(lines) == len(set(lines)) <= 3
     assert all(line.startswith("tradeflood: binance: a frame that cannot be read") for line in lines)
+
+
+def test_a_stream_that_is_stopped_in_the_midst_of_a_batch_waits_for_its_end():
+    """What comes last is written by another thread: two at once would mix up what they claim."""
+    begun, go, order = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def write(self, *_):
+            order.append("begun")
+            begun.set()
+            go.wait(5)
+            order.append("over")
+
+    class Rows:
+        async def batches(self):
+            yield [1]
+
+        def proofs(self):
+            return []
+
+    async def main():
+        reader = asyncio.create_task(_read(Rows(), Trade, "store", Slow(), []))
+        await asyncio.to_thread(begun.wait, 5)
+        for _ in range(2):
+            reader.cancel()
+            await asyncio.sleep(0.01)
+        assert not reader.done()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert order == ["begun", "over"]
+
+    asyncio.run(main())

@@ -24,6 +24,7 @@ from tradeflood.models.time import SECOND, iso, parse_duration
 from tradeflood.planner import Plan, Query
 from tradeflood.plugins import load
 from tradeflood.runner.deep import Advance, Filling
+from tradeflood.runner.execute import to_its_end
 from tradeflood.runner.flood import Flood, demand, joined
 from tradeflood.runner.keeper import Keeper
 from tradeflood.store import need_existing
@@ -234,7 +235,7 @@ async def _read(rows: Any, model: type[Model], out: str, keeper: Keeper | None, 
         if out == "document":
             kept += batch
         elif keeper is not None:
-            await asyncio.to_thread(keeper.write, batch, rows.proofs())
+            await to_its_end(keeper.write, batch, rows.proofs())  # before the last ones are written
         elif out == "csv":
             write_csv(sys.stdout, model, batch, header=header)
             header = False

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
@@ -23,7 +22,7 @@ from tradeflood.models.time import DAY, HOUR, MINUTE, SECOND
 from tradeflood.planner import Node, Query, Run, query_of
 from tradeflood.planner.parts import NEVER, Work, ordered
 from tradeflood.runner.backlog import ROWS, Backlog
-from tradeflood.runner.execute import carry_out
+from tradeflood.runner.execute import carry_out, to_its_end
 from tradeflood.spans import EMPTY, Span, Spans
 from tradeflood.turns import Ask, Recent
 
@@ -367,13 +366,7 @@ class _Venue:
 
         assert self._flood.store is not None
         self._say("storing", part, span[0])
-        writing = asyncio.ensure_future(asyncio.to_thread(keep, run, self._flood.store))
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            with suppress(BaseException):
-                await asyncio.wait({writing})
-            raise
+        await to_its_end(keep, run, self._flood.store)
         self._say("stored", part, span[1])
 
     def _say(self, step: str, part: _Part, at: int) -> None:

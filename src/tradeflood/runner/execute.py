@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from attrs import frozen
 
@@ -16,6 +18,8 @@ from tradeflood.transport import Call, Clock, Kind, Limiter, ProxyScheme, Rank, 
 from tradeflood.transport.websocket import Sockets, open_socket
 from tradeflood.turns import Reply
 from tradeflood.turns.turn import Lane
+
+T = TypeVar("T")
 
 
 @frozen
@@ -96,6 +100,18 @@ async def carry_out(
             pump()
 
         pump()
+
+
+async def to_its_end(work: Callable[..., T], /, *args: Any) -> T:
+    """What a call gives that is made in a thread. Whoever is cancelled meanwhile waits for its end, for nothing ends it before."""
+    going = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(going)
+    except asyncio.CancelledError:
+        while not going.done():
+            with suppress(asyncio.CancelledError):  # said twice it counts once
+                await asyncio.wait({going})
+        raise
 
 
 async def ask(node: Node, network: Network, kind: Kind | None = None, *, rank: Rank = Rank.COMMON) -> Reply:

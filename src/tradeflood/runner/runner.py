@@ -18,6 +18,7 @@ from tradeflood.models.time import MINUTE, SECOND, parse_duration
 from tradeflood.planner import Query
 from tradeflood.runner import audit
 from tradeflood.runner.beside import Beside
+from tradeflood.runner.execute import to_its_end
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.keeper import Keeper
 from tradeflood.runner.outlet import Outlet, state_of
@@ -316,19 +317,15 @@ class Runner:
         outlet = self.outlet
         assert outlet is not None
         keeper = Keeper(self._flood.venues, outlet, self._fail, store)
-        writing: asyncio.Future[None] | None = None
         try:
             await stream.begin()
             while True:
                 await (stream.gather(BATCH_AGE) if outlet.takes else self._clock.sleep(BATCH_AGE))
                 rows, proofs = (stream.take(), stream.proofs()) if outlet.takes else ([], [])
-                writing = asyncio.ensure_future(asyncio.to_thread(keeper.write, rows, proofs))
-                await asyncio.shield(writing)
+                await to_its_end(keeper.write, rows, proofs)  # one batch after the other, also at the end
                 if stream.failed is not None:
                     raise stream.failed
         finally:
-            if writing is not None:
-                await asyncio.wait([writing])  # one batch after the other, also at the end
             await stream.close()
             await asyncio.to_thread(keeper.close, stream.take(), stream.proofs())
 
