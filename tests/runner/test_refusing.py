@@ -23,6 +23,7 @@ from tradeflood.replay.simulated import Simulated
 from tradeflood.runner.execute import Patience
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.metrics import Counts
+from tradeflood.runner.outlet import Outlet
 from tradeflood.runner.runner import Runner
 from tradeflood.store import SCHEMES, open_store
 from tradeflood.store.memory import MemoryStore
@@ -98,6 +99,28 @@ def test_a_store_that_is_full_for_a_while_ends_no_run(moody):
     assert runner.outlet.trouble is None
     assert report.lost == 0
     assert sure.size > 60 * SECOND
+
+
+@pytest.mark.parametrize(("answered", "state"), [(None, "store: disk full"), (False, "store: disk full"), (True, None)])
+def test_a_pass_that_stored_nothing_shows_no_store_that_takes_rows(answered, state):
+    """Else it would be called back, and refuse again, and be tried ever as often."""
+
+    class Passing:
+        async def one_pass(self, *_, **__):
+            return answered
+
+    async def main():
+        async with Flood({"store": "memory://"}) as flood:
+            runner = Runner(flood)
+            runner.outlet = Outlet(flood.store, now=lambda: 0)
+            runner._refiller = Passing()
+            runner.outlet.refused("store: disk full")
+            runner.outlet._again_at = 0
+            await runner._attempt("binance")
+            assert runner.outlet.trouble == state
+
+    plugins.load()
+    asyncio.run(main())
 
 
 @pytest.mark.loopback

@@ -265,7 +265,8 @@ class Runner:
             self.refiller.behind -= {venue}
             return True
         self._lists |= dict.fromkeys(lists, now)
-        self.outlet.took()
+        if answered:  # else there was nothing to store
+            self.outlet.took()
         return answered is not False
 
     @property
