@@ -209,6 +209,17 @@ def test_a_doubled_trade_is_disputed_and_left_alone():
     assert world.auditor.resting(TRADES, world.now) == Spans.of((START + MINUTE, START + 2 * MINUTE))
 
 
+def test_what_rests_can_be_asked_while_more_is_found():
+    """A pass is planned in one thread, and candles are compared in another one."""
+    world = World([*ROWS, *(evolve(row, trade_id=f"99999{row.trade_id}") for row in (ROWS[4], ROWS[10]))])
+    world.look()
+    (pair,) = world.auditor._pairs.values()
+    resting = pair.resting(TRADES, world.now)
+    found = [next(resting)]
+    pair.open[START - MINUTE] = pair.open[found[0][0]]
+    assert len([*found, *resting]) == 2
+
+
 def candles_with(number, **change):
     rows = venue_candles()
     rows[number] = evolve(rows[number], **change)

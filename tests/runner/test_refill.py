@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import threading
 from collections import Counter
 from decimal import Decimal
 from itertools import pairwise
@@ -16,20 +17,22 @@ from tradeflood.coverage.compact import compacted
 from tradeflood.errors import UnknownMarket
 from tradeflood.models import Candle, Ticker, Trade
 from tradeflood.models.time import DAY, MINUTE, SECOND, parse_time
+from tradeflood.planner import Query
 from tradeflood.replay.desk import Clock, HttpAnswer, desk_of
 from tradeflood.replay.faults import Faults, FaultyDesk
 from tradeflood.replay.simulated import Listing, Simulated
 from tradeflood.runner.flood import Flood
+from tradeflood.runner.refill import Refiller
 from tradeflood.runner.runner import Report, Runner
 from tradeflood.runner.sweep import witnessed
 from tradeflood.store.known import MANY
-from tradeflood.testing import FakeTransport, answers_of
+from tradeflood.testing import FakeClock, FakeTransport, answers_of
 from tradeflood.testing.classes import SHAPES, Shape, Tape, venues
 from tradeflood.testing.classes.connectors import Fill, Latest, LatestTrades, PolledTrades, Synthetic, SyntheticCandles
 from tradeflood.testing.classes.desk import desk_for
 from tradeflood.testing.classes.shapes import source_number
 from tradeflood.testing.virtual import VirtualClock, run, sockets_of
-from tradeflood.transport import Call
+from tradeflood.transport import Call, Limiter
 from tradeflood.turns import Binding, Budget, Numbering, Page, Recent, Request, Rest, get, turn
 
 START = parse_time("2026-03-04T05:06:07")
@@ -350,6 +353,36 @@ def test_the_last_pass_of_a_run_leaves_room_for_nobody():
     for market in markets:
         claims = told.claims[Dataset(Candle, "nobitex", market, ("1m", "venue"))]
         assert held(claims).bounds[1] == told.ended // MINUTE * MINUTE
+
+
+def test_a_pass_is_planned_in_a_thread_and_budgets_are_looked_at_in_the_loop(monkeypatch):
+    """What others spend meanwhile is written into the same lists."""
+    threads, left, plan = {}, Limiter.left, Refiller._plan
+
+    def noted(name, made):
+        def call(*told, **more):
+            threads[name] = threading.get_ident()
+            return made(*told, **more)
+
+        return call
+
+    monkeypatch.setattr(Limiter, "left", noted("left", left))
+    monkeypatch.setattr(Refiller, "_plan", noted("plan", plan))
+
+    async def main():
+        clock = FakeClock(START)
+        desk = FaultyDesk(desk_of("contiguous"), Simulated(5), Clock(1, START, monotonic=clock.now), Faults((), 1))
+        config = {"store": "memory://"}
+        async with Flood(config, transport=FakeTransport(answers_of(desk, clock), clock), clock=clock) as flood:
+            blamed = []
+            refiller = Refiller(flood, flood.store, blamed.append)
+            (ask,) = await flood.asks([Query(Trade, "contiguous:BTC/USDT")])
+            refiller.add(ask, START - MINUTE)
+            assert await refiller.one_pass("contiguous")
+            assert not blamed
+
+    asyncio.run(main())
+    assert threads["left"] == threading.get_ident() != threads["plan"]
 
 
 @pytest.mark.chaos

@@ -300,7 +300,7 @@ class _Pair:
     def resting(self, dataset: Dataset, now: int) -> Iterator[tuple[int, int]]:
         """The times that are left alone."""
         if dataset == self.trades:
-            for known in self.open.values():
+            for known in list(self.open.values()):  # a pass asks while another thread compares
                 if now < known.rests_until:
                     yield known.finding.open_time, known.finding.end
 

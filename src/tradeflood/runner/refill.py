@@ -97,7 +97,8 @@ class Refiller:
         asking = asyncio.create_task(self._ask_lists(lists)) if lists else None
         try:
             await self._testify(venue, now)
-            plan = await asyncio.to_thread(self._plan, venue, now, settle=settle)
+            at_once = self._at_once(venue)  # the limiter belongs to the loop
+            plan = await asyncio.to_thread(self._plan, venue, now, at_once, settle=settle)
             self.behind = self.behind | {venue} if plan.behind else self.behind - {venue}
             observe("pass.planned", of=venue, portions=sum(map(len, plan.holes.values())), lists=len(lists))
             answered = None
@@ -199,7 +200,7 @@ class Refiller:
     def _of(self, venue: str) -> list[tuple[Dataset, Target]]:
         return [(dataset, target) for dataset, target in list(self.targets.items()) if dataset.venue == venue]
 
-    def _plan(self, venue: str, now: int, *, settle: bool) -> Plan:
+    def _plan(self, venue: str, now: int, at_once: int, *, settle: bool) -> Plan:
         holes: list[Hole] = []
         doubted: dict[Dataset, Spans] = {}
         suspects: set[Dataset] = set()
@@ -239,7 +240,7 @@ class Refiller:
         soonest = NEVER if settle else self._perishes(venue)  # nothing is found any more when a run has ended
         first, later = patient(holes, now, self._budget(venue).per, soonest)
         ordered = {
-            Rank.FIRST: in_order(first, now, pace, within, self._at_once(venue)),
+            Rank.FIRST: in_order(first, now, pace, within, at_once),
             Rank.PATIENT: in_order(later, now, pace, within),  # they are spread over the window anyway
         }
         return Plan(ordered, doubted, looks, suspects, behind or sum(map(len, ordered.values())) < len(holes))
