@@ -193,26 +193,50 @@ def in_sequence(
                 to, why = (finish, JUMPED) if bounded or not whole else (end, "nothing after the newest id")
                 yield from _empty(dataset, until, to, Grade.D, why, clock, settle, parser)
                 continue
-            runs = list(_chains(here))
-            for number, run in enumerate(runs):
-                last_run = number == len(runs) - 1
-                finish = end if last_run and whole and bounded else min(end, getattr(run[-1].row, time))
-                if begin < finish:
-                    yield Claim(
-                        dataset, begin, finish, State.HELD, Grade.A, evidence, len(run),
-                        digest_of(link.row for link in run), clock, parser, str(run[0].first), str(run[-1].after),
-                    )  # fmt: skip
-                edge = max(begin, finish)
-                if not last_run:
-                    begin = getattr(runs[number + 1][0].row, time) + 1
-                    missing = runs[number + 1][0].first - run[-1].after
-                    in_one = _in_one(answers, run[-1].after - 1, runs[number + 1][0].after - 1)
-                    why = f"{missing} {ABSENT if in_one else APART}"
-                    until = min(end, begin) if whole else min(end, begin, getattr(here[-1].row, time))
-                    for claim in _empty(dataset, edge, until, Grade.D, why, clock, settle, parser):
-                        yield evolve(claim, left=str(run[-1].after), right=str(runs[number + 1][0].first))
-                elif whole and not bounded:
-                    yield from _empty(dataset, edge, end, Grade.D, "nothing after the newest id", clock, settle, parser)
+            yield from _linked_runs(
+                dataset, here, begin, end, clock, settle, parser,
+                evidence=evidence, whole=whole, bounded=bounded, answers=answers,
+            )  # fmt: skip
+
+
+def _linked_runs(
+    dataset: Dataset,
+    links: Sequence[Link],
+    start: int,
+    end: int,
+    clock: int,
+    settle: int,
+    parser: str,
+    *,
+    evidence: str,
+    whole: bool,
+    bounded: bool,
+    answers: Sequence[Span] | None,
+) -> Iterator[Claim]:
+    """What ids that follow one another prove over the times that they stand for, run by run, and what is absent between two.
+
+    `whole` says that no id is missing behind the last row, `bounded` that a row was seen there.
+    """
+    time = dataset.model.time or ""
+    runs = list(_chains(links))
+    for run, following in zip(runs, [*runs[1:], None], strict=True):
+        finish = end if following is None and whole and bounded else min(end, getattr(run[-1].row, time))
+        if start < finish:
+            yield Claim(
+                dataset, start, finish, State.HELD, Grade.A, evidence, len(run), digest_of(link.row for link in run), clock,
+                parser, str(run[0].first), str(run[-1].after),
+            )  # fmt: skip
+        reached = max(start, finish)
+        if following is not None:
+            start = getattr(following[0].row, time) + 1
+            missing = following[0].first - run[-1].after
+            in_one = _in_one(answers, run[-1].after - 1, following[0].after - 1)
+            why = f"{missing} {ABSENT if in_one else APART}"
+            until = min(end, start) if whole else min(end, start, getattr(links[-1].row, time))
+            for claim in _empty(dataset, reached, until, Grade.D, why, clock, settle, parser):
+                yield evolve(claim, left=str(run[-1].after), right=str(following[0].first))
+        elif whole and not bounded:
+            yield from _empty(dataset, reached, end, Grade.D, "nothing after the newest id", clock, settle, parser)
 
 
 def _jumping(dataset: Dataset, start: int, end: int, links: Sequence[Link], clock: int, parser: str) -> Iterator[Claim]:
