@@ -110,6 +110,18 @@ def test_without_a_spill_what_is_refused_waits_and_nothing_more_is_taken():
     assert here.counts.steps["store.refused"] == here.counts.steps["store.back"] == 1
 
 
+def test_a_store_that_waited_in_vain_has_refused_and_is_not_slow():
+    """Its own timeout ends a write: nothing is under way any more, and it is tried again."""
+    here = Setting()
+    here.store.error = TimeoutError("no answer within 10 s")
+    here.write(1)
+    assert here.outlet.trouble == "store: refuses: no answer within 10 s"
+    here.store.error = None
+    here.later()
+    assert here.outlet.trouble is None
+    assert here.store.order == [1]
+
+
 def test_a_store_that_refuses_is_left_alone_longer_and_longer():
     here = Setting()
     here.store.error = FULL

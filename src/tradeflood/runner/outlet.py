@@ -125,13 +125,12 @@ class Outlet:
                     return
                 assert self._flight is not None
                 self._flight.result(patience)
-            except TimeoutError:
-                self.refused("store: slow")
-                self._shelve()
-                return
-            except StoreError as error:
-                self._flight = None
-                self.refused(state_of(error))
+            except (TimeoutError, StoreError) as error:
+                if isinstance(error, TimeoutError) and not self._is_own(error):
+                    self.refused("store: slow")
+                else:
+                    self._flight = None
+                    self.refused(state_of(error))
                 self._shelve()
                 return
             self._landed()
@@ -148,6 +147,10 @@ class Outlet:
         if batch is not None:
             self._flight = self._writer.submit(self._store.write, batch.rows, batch.claims)
         return batch is not None
+
+    def _is_own(self, error: TimeoutError) -> bool:
+        """Whether the store itself has given up waiting for something; else it is we who did, and the write goes on."""
+        return self._flight is not None and self._flight.done() and self._flight.exception() is error
 
     def _landed(self) -> None:
         """The batch that was on its way is stored."""
@@ -208,7 +211,7 @@ class Outlet:
                 self._blame(StoreError(text))
 
 
-def state_of(error: StoreError) -> str:
+def state_of(error: Exception) -> str:
     """The state of a store that raised this: a full disk, or a refusal in its own words."""
     text = str(error)
     return "store: disk full" if any(sign in text.lower() for sign in _FULL) else f"store: refuses: {text}"
