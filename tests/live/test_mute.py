@@ -9,8 +9,10 @@ import random
 import pytest
 from attrs import evolve
 
+import tradeflood.runner.group
 import tradeflood.runner.runner
 from tradeflood.coverage import Dataset, held
+from tradeflood.errors import DeclarationError, TransportError
 from tradeflood.live import Standing
 from tradeflood.models import Trade
 from tradeflood.models.time import SECOND, parse_time
@@ -19,8 +21,10 @@ from tradeflood.replay.faults import Faults, FaultyDesk
 from tradeflood.replay.simulated import Simulated
 from tradeflood.runner.flood import Flood
 from tradeflood.runner.runner import Runner
+from tradeflood.spans import EMPTY
 from tradeflood.testing import FakeTransport, answers_of
 from tradeflood.testing.virtual import VirtualClock, run, sockets_of
+from tradeflood.turns import Ask
 
 START = parse_time("2026-03-04T05:06:07")
 BUSY = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
@@ -255,3 +259,25 @@ def test_a_venue_without_history_is_polled_by_the_stream():
     assert told.times("stream.fallback")
     assert told.times("stream.polled")
     assert told.states[-1]["USDT/IRT"] == "polled"
+
+
+def test_a_poll_that_fails_in_the_place_of_a_feed_fails_the_stream(monkeypatch):
+    """It is somebody else's code that makes the request: nobody would hear of it, and the dataset would be called polled."""
+
+    async def broken(*_):
+        raise ZeroDivisionError
+
+    async def refused(*_, **__):
+        raise TransportError("nobody there")
+
+    monkeypatch.setattr(tradeflood.runner.group, "_poll", broken)
+
+    async def main():
+        clock = VirtualClock(START)
+        async with Flood({}, transport=FakeTransport(list, clock), clock=clock) as flood:
+            flood.network = evolve(flood.network, sockets=refused)
+            live = flood.stream_of([Ask(Trade, "nobitex", "BTC/IRT", "BTCIRT", ("raw",), EMPTY, START)])
+            with pytest.raises(DeclarationError, match="ZeroDivisionError"):
+                await asyncio.wait_for(anext(aiter(live)), 60)
+
+    run(main())

@@ -61,6 +61,8 @@ class Wires:
     recorder: Recorder | None
     fast: bool | None
     health: Callable[[str], Health]
+    ended: Callable[[asyncio.Task[None]], None]
+    """Hears of every task that is over; what failed in it fails the stream."""
     room: Room = field(factory=Room)
     lines: set[Line] = field(factory=set)
     opened: int = 0
@@ -263,7 +265,7 @@ class Group:
                 health.complain(f"{self.venue}: connection lost: {why}")
                 failed = 0 if opened is not None and clock.now() - opened > STEADY else failed + 1
                 if (failed > 1 or self._network.limiter.bars(self.venue)) and not self.standing_in:
-                    self.standing_in = [asyncio.create_task(self.poll(place)) for place in self.places]
+                    self.standing_in = [self.polling(place) for place in self.places]
                 if failed > 2:
                     self.move()
                 delay = min(30 * SECOND, 250 * MS << min(failed, 7))
@@ -441,7 +443,13 @@ class Group:
         for task in tasks:
             task.cancel()
 
-    async def poll(self, place: Place) -> None:
+    def polling(self, place: Place) -> asyncio.Task[None]:
+        """The task that asks in the place of a topic's feed."""
+        task = asyncio.create_task(self._poll(place))
+        task.add_done_callback(self._wires.ended)
+        return task
+
+    async def _poll(self, place: Place) -> None:
         """Ask in the place of a topic's feed, where its binding names a turn for that."""
         spare = place.channel.sub.fallback
         if spare is not None and place.closed_since is None:

@@ -126,7 +126,7 @@ class Stream(Generic[M]):
         witness: Callable[[Stream[M]], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._prepare, self._network, self._witness = prepare, network, witness
-        self._wires = Wires(network, recorder, fast, self._health, Room(drops))
+        self._wires = Wires(network, recorder, fast, self._health, self._ended, Room(drops))
         self._dropped = Dropped()
         self._rows: list[M] = []
         self._ready = asyncio.Event()
@@ -378,7 +378,7 @@ class Stream(Generic[M]):
             health.complain(f"{dataset.label}: still mute; asking for it again and again")
             observe("stream.fallback", venue=group.venue, dataset=dataset)
             if place.channel.sub.fallback is not None and place.standing_in is None:
-                place.standing_in = asyncio.create_task(group.poll(place))
+                place.standing_in = group.polling(place)
         elif group.reopen("a subscription on it was mute", since):
             if rung is Rung.ELSEWHERE:
                 group.move()
