@@ -72,12 +72,12 @@ def _take(manager: pluggy.PluginManager, name: str, version: str, get: object) -
             for modules in only("tradeflood_modules", others)():
                 for module in modules:
                     import_module(module)
-            for stores in only("tradeflood_stores", others)():
-                for scheme, opener in stores.items():
-                    SCHEMES[scheme] = opener
+            schemes = [dict(stores) for stores in only("tradeflood_stores", others)()]
             for model in set(Model.models) - before[1]:  # one that cannot be stored is found here, not in every store
                 Model.models[model].variants()
             check_names(Model.models.values())
+            for openers in schemes:  # last of all: what fails takes nothing that was there
+                SCHEMES.update(openers)
     except Exception as error:  # noqa: BLE001 - somebody else's code; it must not take the rest down
         plugin.error = f"{type(error).__name__}: {error}"
         warnings.warn(f"the plug-in {name} {version} failed and is left out: {plugin.error}", stacklevel=3)

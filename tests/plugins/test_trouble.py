@@ -104,3 +104,17 @@ def test_two_models_of_one_name(room):
     assert err.count("\n") == 1
     assert "the plug-in beta 1.0 failed" in err
     assert "alpha_module.Depth already; give beta_module.Depth another name" in err
+
+
+def test_stores_of_one_that_fails_are_left_out_too(room):
+    """Nor does it take the place of a store that was there."""
+    stores = """
+from tradeflood import hookimpl
+
+@hookimpl
+def tradeflood_stores():
+    return {"elsewhere": print, "chdb": print}
+"""
+    room.write("broken", MODEL.replace("tf.Time", "float") + stores)
+    migrate, coverage = room.run("migrate", "coverage")
+    assert migrate[0] == coverage[0] == 0, (migrate, coverage)
