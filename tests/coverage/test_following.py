@@ -84,14 +84,16 @@ def test_what_is_too_late_is_counted(monkeypatch):
     assert follow.too_late == 1
 
 
+@pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("limit", [2, 5])
-def test_memory_is_bounded(monkeypatch, limit):
+def test_memory_is_bounded(monkeypatch, limit, step):
+    """Also where every other trade is missing, so that no two numbers follow one another."""
     monkeypatch.setattr(following, "FOLDS", limit)
     monkeypatch.setattr(following, "REMEMBERED", limit)
     follow = Follower("1s", contiguous=True)
     for n in range(200):
-        follow([trade(n, n * SECOND)])
+        follow([trade(n * step, n * SECOND)])
     assert len(follow._folds) <= limit
     assert len(follow._known) <= limit
-    assert len(follow._numbers) == 1
+    assert len(follow._numbers) <= (1 if step == 1 else limit)
     assert len(follow._open) <= limit

@@ -65,11 +65,19 @@ class Follower:
         told = [
             candle for at in sorted(self._open | touched.keys()) if (candle := self._told(at, changed=at in touched))
         ]
+        if len(self._folds) > FOLDS:
+            self._forget()
+        return told
+
+    def _forget(self) -> None:
+        """No more candles than can be amended, and no numbers of trades before theirs: where some are missing there is no end of them."""
         while len(self._folds) > FOLDS:
             forgotten = min(self._folds)
             del self._folds[forgotten]
             self._open.discard(forgotten)
-        return told
+        lowest = min((growing.low for growing in self._folds.values() if growing.low is not None), default=0)
+        if lowest > 1:
+            self._numbers -= Spans.of((0, lowest - 1))
 
     def _told(self, at: int, *, changed: bool) -> Candle | None:
         """A candle as it is told; None where it was told so before."""
