@@ -153,16 +153,20 @@ class Stream(Generic[M]):
                 yield row
 
     async def batches(self) -> AsyncIterator[list[M]]:
-        """Lists of rows, as many as have come since the last one."""
+        """Lists of rows, as many as have come since the last one; they end once the stream is closed."""
         try:
             await self.begin()
             while True:
                 await self._ready.wait()
-                self._ready.clear()
+                closed = self._closed
+                if not closed:  # whoever else iterates wants to know it too
+                    self._ready.clear()
                 if self._rows:
                     yield self.take()
                 if self.failed is not None:
                     raise self.failed
+                if closed:
+                    return
         finally:
             await self.close()
 
@@ -171,7 +175,10 @@ class Stream(Generic[M]):
         if self._begun:
             return
         self._begun = True
-        self.subscriptions = await self._prepare()
+        subscriptions = () if self._closed else await self._prepare()
+        if self._closed:  # perhaps meanwhile: nobody would end what began now
+            return
+        self.subscriptions = subscriptions
         now = self._network.clock.now()
         for subs in packed(self.subscriptions):
             if subs[0].topic is None:
@@ -246,8 +253,9 @@ class Stream(Generic[M]):
         return made
 
     async def close(self) -> None:
-        """End every subscription."""
+        """End every subscription; whoever iterates gets what has come, and is through."""
         self._closed = True
+        self._ready.set()
         troubled = [place.standing_in for place in self._troubled if place.standing_in is not None]
         await ended(*self._tasks, *troubled)  # whoever closes second waits as well
         self._tasks.clear()
