@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import os
+import signal
 from decimal import Decimal
 
 import pytest
@@ -357,3 +359,27 @@ def test_a_session_that_cannot_end_its_streams_releases_its_store_all_the_same()
         assert flood.store is None
 
     asyncio.run(main())
+
+
+def test_an_interrupted_cell_of_a_notebook_leaves_no_work_behind():
+    """The interrupt comes to the thread with the notebook's loop, the work is in another."""
+    told = []
+
+    async def work():
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)  # a session closes
+            told.append("closed")
+
+    async def cell():
+        with pytest.raises(KeyboardInterrupt):
+            run_sync(work)
+        assert told == ["closed"]
+
+    loop = asyncio.new_event_loop()  # `asyncio.run` would take the signal for itself
+    try:
+        loop.run_until_complete(cell())
+    finally:
+        loop.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
+
+BEGINS_WITHIN = 5.0
+"""Seconds in which a thread has begun its work, if it was started at all before somebody interrupted."""
 
 
 class Flood:
@@ -525,24 +529,40 @@ def demand(frame: Frame[Any], queries: Sequence[Query[Any]], least: Grade = Grad
 
 
 def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """The result of a coroutine, also where an event loop is running already (as in Jupyter): then in a thread of its own."""
+    """The result of a coroutine, also where an event loop is running already (as in Jupyter): then in a thread of its own.
+
+    Interrupted, it ends the work there too, before it raises.
+    """
     if not _has_loop():
         return asyncio.run(make())
-    outcome: list[T] = []
-    trouble: list[BaseException] = []
+    outcome: Future[T] = Future()
+    begun: Future[Callable[[], object]] = Future()
+
+    async def work() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await make()
 
     def inside() -> None:
         try:
-            outcome.append(asyncio.run(make()))
+            outcome.set_result(asyncio.run(work()))
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-            trouble.append(error)
+            outcome.set_exception(error)
 
     thread = threading.Thread(target=inside, name="tradeflood", daemon=True)
-    thread.start()
-    thread.join()
-    if trouble:
-        raise trouble[0]
-    return outcome[0]
+    try:
+        thread.start()
+        wait([outcome])
+    except BaseException:  # it would go on asking, and nobody could end it
+        either: list[Future[Any]] = [begun, outcome]
+        wait(either, BEGINS_WITHIN, FIRST_COMPLETED)
+        if begun.done():
+            with suppress(RuntimeError):  # it is over already
+                begun.result()()
+            wait([outcome])
+        raise
+    return outcome.result()
 
 
 def _has_loop() -> bool:
