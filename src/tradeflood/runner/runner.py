@@ -124,9 +124,13 @@ class Runner:
         self._beside = Beside(self._flood, store, began)
         self._refiller.rests = self._beside.resting
         self._unfound = [(query, began - (parse_duration(history) if history else 0)) for query, history in self._wants]
-        await self._find()
-        live = asyncio.create_task(self._live(store))
         ender = asyncio.create_task(self._end(stop, duration))
+        try:
+            await self._find_until(stop)
+        except BaseException:
+            ender.cancel()
+            raise
+        live = asyncio.create_task(self._live(store))
         try:
             await self._passes(stop, live)
         except UsageError:
@@ -177,6 +181,19 @@ class Runner:
             entries = [number for number, want in enumerate(self._flood.config.collect) if name in want.markets]
             raise UnknownMarket(f"collect[{entries[0]}]: {error}" if entries else str(error)) from error
 
+    async def _find_until(self, stop: asyncio.Event) -> None:
+        """Find what can be, until told to stop: a venue that does not answer would be waited for, for minutes."""
+        finding: asyncio.Task[Any] = asyncio.create_task(self._find())
+        stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({finding, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            finding.cancel()
+            await asyncio.wait({finding, stopping})
+        if not finding.cancelled():
+            finding.result()
+
     async def _find(self) -> None:
         """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later."""
         todo, self._unfound = self._unfound, []
@@ -209,7 +226,7 @@ class Runner:
         try:
             while not stop.is_set():
                 if self._unfound and self._search_at <= self._clock.now():
-                    await self._find()
+                    await self._find_until(stop)
                 for venue in self._venues():
                     if venue not in loops:
                         loops[venue] = asyncio.create_task(self._pass_over(venue, stop))
