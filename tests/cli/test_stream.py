@@ -67,7 +67,7 @@ def test_a_stream_that_is_stopped_in_the_midst_of_a_batch_waits_for_its_end():
             return []
 
     async def main():
-        reader = asyncio.create_task(_read(Rows(), Trade, "store", Slow(), []))
+        reader = asyncio.create_task(_read(Rows(), None, Slow()))
         await asyncio.to_thread(begun.wait, 5)
         for _ in range(2):
             reader.cancel()

@@ -13,11 +13,12 @@ from typing import Any
 import click
 
 from tradeflood.cli.ending import DONE, FAILED, code_of, complain, stop_on_signals
-from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json, write_csv
+from tradeflood.cli.output import frame_csv, frame_json, print_frame, print_json
+from tradeflood.cli.printing import Printer
 from tradeflood.cli.progress import Depth, Progress, pauses_json, pauses_named
 from tradeflood.config import STORE
 from tradeflood.coverage import Failure, Frame
-from tradeflood.errors import UnknownMarket, UsageError
+from tradeflood.errors import StoreError, UnknownMarket, UsageError
 from tradeflood.models import Model
 from tradeflood.models.forms import to_json, write_parquet
 from tradeflood.models.time import SECOND, iso, parse_duration
@@ -27,10 +28,14 @@ from tradeflood.runner.deep import Advance, Filling
 from tradeflood.runner.execute import to_its_end
 from tradeflood.runner.flood import Flood, demand, joined
 from tradeflood.runner.keeper import Keeper
+from tradeflood.runner.stream import Stream
 from tradeflood.store import need_existing
 
 HOLES = 20
 """How many holes are named, one line each."""
+
+PRINTED_WITHIN = 0.5
+"""Seconds in which a reader of standard output may take the last rows of a stream."""
 
 
 async def collect_job(
@@ -71,18 +76,18 @@ async def collect_job(
 
 async def fill_job(flood: Flood, queries: Sequence[Query[Any]], *, strict: bool, as_json: bool) -> int:
     """The exit code, after the ranges are stored; the rows are not shown, they may be more than memory holds."""
-    store, rows = flood.config.store or STORE, 0
+    store, reached = flood.config.store or STORE, Advance()
 
     def observe(advance: Advance) -> None:
-        nonlocal rows
-        rows = advance.rows
+        nonlocal reached
+        reached = advance
         progress(advance)
 
     try:
         with Depth() as progress, pauses_named(flood.network.limiter):
             filling = await flood.fill(*queries, observe=observe)
     except asyncio.CancelledError:
-        click.echo(f"stopped after {rows} rows; the same command goes on from what is in {store}", err=True)
+        click.echo(f"stopped after {reached.kept} new rows; the same command goes on from what is in {store}", err=True)
         raise
     if filling.failures and not as_json and not any(part.rows or part.held for part in filling.filled):
         complain(said(filling.failures[0]))
@@ -182,31 +187,37 @@ async def stream_job(
     length = parse_duration(duration) if duration else None
     stop = asyncio.Event()
     stop_on_signals(asyncio.get_running_loop(), stop)
-    kept: list[Any] = []
     session = Flood(config)
     session.check_live(*(Query(wanted, name, **words) for name in market))
     async with session as flood:
         keeper = Keeper(flood.venues, await asyncio.to_thread(flood.open_store)) if out == "store" else None
+        printer = Printer(wanted, out)
         rows = flood.stream(wanted, *market, **words)
         ender = asyncio.create_task(_end(stop, length))
-        reader = asyncio.create_task(_read(rows, wanted, out, keeper, kept))
+        reader = asyncio.create_task(_read(rows, printer if keeper is None else None, keeper))
         told: set[str] = set()
         teller = asyncio.create_task(_tell(rows, told))
         with pauses_named(flood.network.limiter):
             await asyncio.wait({reader, ender}, return_when=asyncio.FIRST_COMPLETED)
         ender.cancel()
         teller.cancel()
-        failed = reader.exception() if reader.done() and not reader.cancelled() else None
+        await rows.close()  # the reader gets the rest, and is through
+        await asyncio.wait({reader}, timeout=PRINTED_WITHIN if keeper is None else None)
         reader.cancel()
         await asyncio.gather(reader, ender, teller, return_exceptions=True)
-        await rows.close()
-        if keeper is not None:
+        failed = None if reader.cancelled() else reader.exception()
+        if keeper is not None and not isinstance(
+            failed, StoreError
+        ):  # claims that grow may be about rows that it has not
             await asyncio.to_thread(keeper.close, rows.take(), rows.proofs())
     if failed is not None:
         raise failed
     if out == "document":
-        print_json([to_json(row) for row in kept])
+        print_json([to_json(row) for row in printer.kept])
     _complain(rows, told)
+    if keeper is None and (unread := rows.count - printer.count):
+        complain(f"{unread} rows were not printed, because standard output takes no more")
+        return FAILED
     return FAILED if told and not rows.count else DONE
 
 
@@ -229,28 +240,9 @@ def _complain(rows: Any, told: set[str]) -> None:
             complain(text)
 
 
-async def _read(rows: Any, model: type[Model], out: str, keeper: Keeper | None, kept: list[Any]) -> None:
-    header = True
+async def _read(rows: Stream[Any], printer: Printer | None, keeper: Keeper | None) -> None:
     async for batch in rows.batches():
-        if out == "document":
-            kept += batch
+        if printer is not None:
+            await printer.show(batch)
         elif keeper is not None:
             await to_its_end(keeper.write, batch, rows.proofs())  # before the last ones are written
-        elif out == "csv":
-            write_csv(sys.stdout, model, batch, header=header)
-            header = False
-        else:
-            for row in batch:
-                values = to_json(row)
-                click.echo(_line(values) if out == "table" else _json_line(values))
-        sys.stdout.flush()
-
-
-def _line(values: dict[str, Any]) -> str:
-    return "  ".join(str(value) for name, value in values.items() if value is not None and name != "received_at")
-
-
-def _json_line(values: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(values, ensure_ascii=False)

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import click
 
 from tradeflood.errors import Incomplete, TradeFloodError, UsageError
 
+T = TypeVar("T")
+
 DONE, FAILED, USAGE, INCOMPLETE = range(4)
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+AGAIN_AFTER = 1.0
+"""Seconds after which another signal is meant as one: `timeout`, and wrappers on a terminal, send the same twice."""
+
+STOPPING = "stopping: what is under way is stored first; the same signal again ends at once"
 
 
 def complain(text: str) -> None:
@@ -29,5 +40,35 @@ def code_of(error: TradeFloodError) -> int:
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     """SIGINT and SIGTERM ask for an orderly end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    _hear(loop, (signal.SIGINT, signal.SIGTERM), stop.set)
+
+
+async def cancelled_by_sigterm(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that SIGTERM cancels, as Ctrl-C does, unless it hears that itself."""
+    task = asyncio.current_task()
+    assert task is not None
+    _hear(asyncio.get_running_loop(), (signal.SIGTERM,), task.cancel)
+    return await work
+
+
+def _hear(loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals], end: Callable[[], object]) -> None:
+    """The first signal asks for an end; where that takes a while, another one ends the process at once.
+
+    It may die at any moment: claims never precede their rows.
+    """
+    asked: float | None = None
+
+    def hear(number: signal.Signals) -> None:
+        nonlocal asked
+        if asked is None:
+            asked = loop.time()
+            end()
+            loop.call_later(AGAIN_AFTER, partial(click.echo, STOPPING, err=True))
+        elif loop.time() - asked > AGAIN_AFTER:
+            complain(f"ended at once, by {number.name}; what was not stored yet is not claimed either")
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, hear, number)

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from attrs import evolve
 
-from tradeflood.cli.ending import DONE, FAILED, USAGE, code_of, complain
+from tradeflood.cli.ending import DONE, FAILED, INTERRUPTED, TERMINATED, USAGE, cancelled_by_sigterm, code_of, complain
 from tradeflood.cli.options import config_option, json_option, range_options, variant, variant_options
 from tradeflood.errors import TradeFloodError, UsageError
 
@@ -67,16 +67,16 @@ def _code(args: list[str] | None) -> int:
     try:
         code = app.main(args, standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Abort:
-        return 130
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except asyncio.CancelledError:  # nothing else cancels all of the work
+        return TERMINATED
     except click.ClickException as error:
         complain(error.format_message())
         return USAGE
     except TradeFloodError as error:
         complain(str(error))
         return code_of(error)
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         return _unread()
     except OSError as error:  # standard output is a full disk, say; what is wrong with a store or a file is a StoreError, a UsageError
@@ -102,6 +102,7 @@ def _warned(message: Warning | str, *_: object, **__: object) -> None:
 
 def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
     """The result of the session's work, on uvloop where it is installed."""
+    work = cancelled_by_sigterm(work)
     try:
         import uvloop
     except ImportError:

@@ -24,6 +24,7 @@ from tradeflood.planner.parts import NEVER, Work, ordered
 from tradeflood.runner.backlog import ROWS, Backlog
 from tradeflood.runner.execute import carry_out, to_its_end
 from tradeflood.spans import EMPTY, Span, Spans
+from tradeflood.store import Store
 from tradeflood.turns import Ask, Recent
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Advance:
 
     `step` is what has just happened: a request is over (`asked`), a portion is about to be stored (`storing`) or is
     (`stored`), a venue that answers no more is waited for (`waiting`). `dataset` and `at` say where. `done` and `whole`
-    are ns of all datasets together: what was held at the beginning counts as done.
+    are ns of all datasets together: what was held at the beginning counts as done. `rows` have come, `kept` of them
+    are stored.
     """
 
     whole: int = 0
@@ -64,6 +66,7 @@ class Advance:
     step: str = ""
     dataset: Dataset | None = None
     at: int = 0
+    kept: int = 0
 
     @property
     def share(self) -> float:
@@ -294,11 +297,12 @@ class _Venue:
             self._tries += 1
             return True
         self._tries = 0
+        rows = 0
         for part, span in zip(parts, spans, strict=True):
-            self._take(part, span, run)
+            rows += self._take(part, span, run)
             if _is_recent(run):
                 part.backlog = Backlog(NEVER, part.backlog.rows, NEVER)
-        await self._keep(run, parts[0], spans[0])
+        await self._keep(run, rows, parts[0], spans[0])
         self._dead = self._dead + 1 if silent else 0
         unheard = all(isinstance(node.error, TransportError) for node in run.nodes.values())
         return not silent or (not unheard and self._dead < GIVEN_UP_AFTER)
@@ -340,9 +344,9 @@ class _Venue:
             return False
         return True
 
-    def _take(self, part: _Part, span: Span, run: Run) -> None:
-        """Take in what a run says of a portion; afterwards `part.left` begins with what is to be asked next."""
-        work, left = run.works.get(part.ask.dataset), part.left
+    def _take(self, part: _Part, span: Span, run: Run) -> int:
+        """Take in what a run says of a portion, of how many rows; afterwards `part.left` begins with what is to be asked next."""
+        work, left, rows = run.works.get(part.ask.dataset), part.left, 0
         part.left = left - Spans.of(span)
         unlisted = [failure for some in run.failures.values() for failure in some]
         failures = unlisted if work is None else work.failures
@@ -359,14 +363,19 @@ class _Venue:
         for failure in failures:
             part.fail(failure)
         self._advance.done += left.size - part.left.size
+        return rows
 
-    async def _keep(self, run: Run, part: _Part, span: Span) -> None:
+    async def _keep(self, run: Run, rows: int, part: _Part, span: Span) -> None:
         """Store what came, rows before claims; to its end, also when we are told to stop meanwhile."""
         from tradeflood.runner.flood import keep
 
+        def stored(store: Store) -> None:
+            keep(run, store)
+            self._advance.kept += rows  # here, for whoever is told to stop meanwhile wants to know it too
+
         assert self._flood.store is not None
         self._say("storing", part, span[0])
-        await to_its_end(keep, run, self._flood.store)
+        await to_its_end(stored, self._flood.store)
         self._say("stored", part, span[1])
 
     def _say(self, step: str, part: _Part, at: int) -> None:
