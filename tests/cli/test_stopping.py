@@ -117,6 +117,31 @@ def test_a_second_signal_ends_a_run_at_once(silent):
     assert err.count("\n") == 1
 
 
+SLOW = """
+import sys, time
+from tradeflood.cli.main import main
+from tradeflood.store.chdb import ChdbStore
+ChdbStore.datasets = lambda self: print("asked", file=sys.stderr, flush=True) or time.sleep(30) or []
+main(["collect", "trade", "binance:BTC/USDT", "--start", "2026-03-01", "--end", "2026-03-02", "--offline"])
+"""
+
+
+def test_a_second_ctrl_c_ends_a_thread_that_reads_a_large_store(monkeypatch):
+    """A thread cannot be cancelled, and is waited for: a line says so."""
+    monkeypatch.setenv("TRADEFLOOD_STORE", "chdb://./store")
+    with open_store("chdb://./store") as store:
+        store.migrate()
+    with subprocess.Popen([sys.executable, "-c", SLOW], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "asked\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().startswith("stopping: ")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        code, err = waited(process, 5)
+    assert code == -signal.SIGINT
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("before", [(), ("sh", "-c", 'trap "" INT; exec "$@"', "sh")], ids=["shell", "background"])
 def test_sigterm_ends_a_filling_as_ctrl_c_does(served, before):
     with started(*FILL, "--config", served, before=before, stdout=subprocess.PIPE) as process:

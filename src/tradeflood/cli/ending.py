@@ -18,12 +18,15 @@ from tradeflood.errors import Incomplete, TradeFloodError, UsageError
 T = TypeVar("T")
 
 DONE, FAILED, USAGE, INCOMPLETE = range(4)
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""The signals that ask for an end."""
 
 AGAIN_AFTER = 1.0
 """Seconds after which another signal is meant as one: `timeout`, and wrappers on a terminal, send the same twice."""
 
-STOPPING = "stopping: what is under way is stored first; the same signal again ends at once"
+STOPPING = "stopping: what is under way is finished first; another signal ends it at once"
 
 
 def complain(text: str) -> None:
@@ -40,21 +43,36 @@ def code_of(error: TradeFloodError) -> int:
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     """SIGINT and SIGTERM ask for an orderly end."""
-    _hear(loop, (signal.SIGINT, signal.SIGTERM), stop.set)
+    _hear(loop, ENDING, lambda _: stop.set())
 
 
-async def cancelled_by_sigterm(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work that SIGTERM cancels, as Ctrl-C does, unless it hears that itself."""
+async def cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that SIGINT and SIGTERM cancel, unless it hears them itself; then their exit code."""
     task = asyncio.current_task()
     assert task is not None
-    _hear(asyncio.get_running_loop(), (signal.SIGTERM,), task.cancel)
-    return await work
+    by: list[signal.Signals] = []
+
+    def cancel(number: signal.Signals) -> None:
+        by.append(number)
+        task.cancel()
+
+    # In the background of a script SIGINT is ignored, and stays so.
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    _hear(asyncio.get_running_loop(), heard, cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if by:
+            raise click.exceptions.Exit(128 + by[0]) from None
+        raise
 
 
-def _hear(loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals], end: Callable[[], object]) -> None:
+def _hear(
+    loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals], end: Callable[[signal.Signals], None]
+) -> None:
     """The first signal asks for an end; where that takes a while, another one ends the process at once.
 
-    It may die at any moment: claims never precede their rows.
+    It may die at any moment: claims never precede their rows. A thread that is at work is waited for otherwise.
     """
     asked: float | None = None
 
@@ -62,7 +80,7 @@ def _hear(loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals], en
         nonlocal asked
         if asked is None:
             asked = loop.time()
-            end()
+            end(number)
             loop.call_later(AGAIN_AFTER, partial(click.echo, STOPPING, err=True))
         elif loop.time() - asked > AGAIN_AFTER:
             complain(f"ended at once, by {number.name}; what was not stored yet is not claimed either")

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from attrs import evolve
 
-from tradeflood.cli.ending import DONE, FAILED, INTERRUPTED, TERMINATED, USAGE, cancelled_by_sigterm, code_of, complain
+from tradeflood.cli.ending import DONE, FAILED, INTERRUPTED, USAGE, cancelled_by_signals, code_of, complain
 from tradeflood.cli.options import config_option, json_option, range_options, variant, variant_options
 from tradeflood.errors import TradeFloodError, UsageError
 
@@ -69,8 +69,6 @@ def _code(args: list[str] | None) -> int:
         sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except asyncio.CancelledError:  # nothing else cancels all of the work
-        return TERMINATED
     except click.ClickException as error:
         complain(error.format_message())
         return USAGE
@@ -102,7 +100,7 @@ def _warned(message: Warning | str, *_: object, **__: object) -> None:
 
 def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
     """The result of the session's work, on uvloop where it is installed."""
-    work = cancelled_by_sigterm(work)
+    work = cancelled_by_signals(work)
     try:
         import uvloop
     except ImportError:
