@@ -14,9 +14,9 @@ from typing import Any
 
 from attrs import frozen
 
-from tradeflood.coverage import Claim, Dataset, Frame, State
+from tradeflood.coverage import Claim, Dataset, Failure, Frame, State
 from tradeflood.coverage.evidence import PAST_HORIZON
-from tradeflood.errors import TradeFloodError, TransportError, Unavailable
+from tradeflood.errors import TradeFloodError, TransportError, Unavailable, UnknownMarket
 from tradeflood.models import Candle, interval
 from tradeflood.models.time import HOUR, MINUTE, SECOND
 from tradeflood.planner import Query, Run
@@ -368,7 +368,7 @@ class Refiller:
         unreachable = 0
         for failure in frame.failures:
             unreachable += isinstance(failure.error, TransportError | Unavailable)
-            self._blame(failure.error)
+            self._blame(_named(failure))
         return bool(frame) or unreachable < len(frame.failures) or not frame.failures
 
     def _witness(self, stream: Stream[Any], target: Target, hole: Hole, now: int) -> None:
@@ -420,3 +420,11 @@ def _gone(target: Target, missing: Spans, settled: Spans, now: int) -> tuple[Spa
     if target.binding.horizon is None:
         return EMPTY, ""
     return missing - Spans.of((now - target.binding.horizon, NEVER)), PAST_HORIZON
+
+
+def _named(failure: Failure) -> TradeFloodError:
+    """A failure's error; of a market that is not there, or not any more, with its name, which few venues repeat."""
+    error, dataset = failure.error, failure.dataset
+    if not isinstance(error, UnknownMarket) or dataset is None or dataset.market in str(error):
+        return error
+    return UnknownMarket(f"{dataset.venue}:{dataset.market}: {error}", request=error.request)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import Any
 
 from attrs import define, field, frozen
@@ -25,9 +26,11 @@ from tradeflood.runner.outlet import Outlet, state_of
 from tradeflood.runner.refill import Refiller
 from tradeflood.runner.spill import Spill
 from tradeflood.runner.stream import Stream
+from tradeflood.runner.target import Target
 from tradeflood.store import Store
 from tradeflood.store.known import KnownStore
 from tradeflood.transport import Pause
+from tradeflood.turns import Ask
 
 log = logging.getLogger("tradeflood")
 
@@ -100,7 +103,7 @@ class Runner:
         self._unfound: list[tuple[Query[Any], int]] = []
         self._search_at, self._search_in = 0, PASS_EVERY
         self._believed: set[tuple[str, str]] = set()
-        """Markets that were collected before, and those that were looked at because the venue refuses them."""
+        """Markets that were collected before, those that a venue's list names, and those that were looked at because the venue refuses them."""
         self._heard = False
         self._passed: set[str] = set()
         self.outlet: Outlet | None = None
@@ -171,15 +174,23 @@ class Runner:
         Raises UnknownMarket that names the entry of one that is not in the venue's list either.
         """
         now = self._clock.now()
-        targets = self.refiller.targets.values()
-        refused = [target for target in targets if target.ask.venue == venue and target.rests_for]
+        targets = [target for target in self.refiller.targets.values() if target.ask.venue == venue]
+        refused = [target for target in targets if target.rests_for and not self._has_come(target)]
         new = {(venue, target.ask.market): target.query(now - MINUTE, now) for target in refused}
         queries = [query for place, query in new.items() if place not in self._believed]
         self._believed |= new.keys()
         unknown = await self._flood.names.unknown(queries, self._flood.network)
         for name, error in unknown.items():
-            entries = [number for number, want in enumerate(self._flood.config.collect) if name in want.markets]
-            raise UnknownMarket(f"collect[{entries[0]}]: {error}" if entries else str(error)) from error
+            raise UnknownMarket(self._placed(name, error)) from error
+
+    def _has_come(self, target: Target) -> bool:
+        """Whether this run has seen a row of it: then its market was there, whatever the venue says now."""
+        return bool(target.newest or (self.stream is not None and self.stream.reached(target.ask.dataset)))
+
+    def _placed(self, market: str, error: UsageError) -> str:
+        """What is said of an error, with the entry of the configuration that names its market."""
+        entries = [number for number, want in enumerate(self._flood.config.collect) if market in want.markets]
+        return f"collect[{entries[0]}]: {error}" if entries else str(error)
 
     async def _find_until(self, stop: asyncio.Event) -> None:
         """Find what can be, until told to stop: a venue that does not answer would be waited for, for minutes."""
@@ -195,7 +206,10 @@ class Runner:
             finding.result()
 
     async def _find(self) -> None:
-        """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later."""
+        """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later.
+
+        So is a pattern that matches nothing any more of what was collected before. Raises UsageError where nothing ever was.
+        """
         todo, self._unfound = self._unfound, []
         self._search_at = self._clock.now() + self._search_in
         self._search_in = min(2 * self._search_in, LIST_EVERY)
@@ -205,12 +219,21 @@ class Runner:
                 continue
             try:
                 asks = await self._flood.asks([query])
-            except (VenueError, TransportError, StoreError) as error:
-                if isinstance(error, UsageError):  # the venue knows no such market
-                    raise
+            except UsageError as error:  # the venue has answered, and knows no such market
+                self._heard = True
+                if not any(
+                    venue == query.venue and fnmatchcase(market, query.pattern) for venue, market in self._believed
+                ):
+                    raise UsageError(self._placed(query.market, error)) from error
                 self._fail(error)
                 self._unfound.append((query, since))
                 continue
+            except (VenueError, TransportError, StoreError) as error:
+                self._fail(error)
+                self._unfound.append((query, since))
+                continue
+            if query.is_pattern:
+                self._believed |= {(ask.venue, ask.market) for ask in asks}
             for ask in asks:
                 self.refiller.add(*self.beside.add(ask, since))
 
@@ -342,10 +365,16 @@ class Runner:
                 rows, proofs = (stream.take(), stream.proofs()) if outlet.takes else ([], [])
                 await to_its_end(keeper.write, rows, proofs)  # one batch after the other, also at the end
                 if stream.failed is not None:
-                    raise stream.failed
+                    if not self._are_gone(asks, stream.failed):
+                        raise stream.failed
+                    return  # it was named when they were refused
         finally:
             await stream.close()
             await asyncio.to_thread(keeper.close, stream.take(), stream.proofs())
+
+    def _are_gone(self, asks: Sequence[Ask], error: BaseException) -> bool:
+        """Whether the feeds refuse nothing but markets that were there once: that ends their streams, not the run."""
+        return isinstance(error, UsageError) and all((ask.venue, ask.market) in self._believed for ask in asks)
 
     # ---------------------------------------------------------------- the report
 

@@ -1,0 +1,87 @@
+"""Markets that a venue drops: their run goes on with the others, names them, and keeps what it has."""
+
+import asyncio
+
+import pytest
+
+from tradeflood import plugins
+from tradeflood.errors import UsageError
+from tradeflood.models.time import MS, SECOND, parse_time
+from tradeflood.replay.desk import Desk
+from tradeflood.replay.server import serve
+from tradeflood.runner.execute import Patience
+from tradeflood.runner.flood import Flood
+from tradeflood.runner.runner import Runner
+from tradeflood.testing import VenueTime
+
+START = parse_time("2026-03-04T05:06:07")
+SPEED = 8
+
+
+@pytest.fixture
+def changing(monkeypatch):
+    """Market → (since, until): when every venue lists it, in seconds of the run."""
+    spans = {}
+    there = {}
+
+    def listed(desk):
+        now = (desk.clock.now() - START) / SECOND
+        return {
+            symbol: market
+            for symbol, market in there[desk].items()
+            if spans.get(market.market, (0, 1e9))[0] <= now < spans.get(market.market, (0, 1e9))[1]
+        }
+
+    monkeypatch.setattr(Desk, "listed", property(listed, there.__setitem__), raising=False)
+    return spans
+
+
+def run(store, *markets, start=START, seconds=32):
+    """The report of a run, its failures as one text, and the market → newest row of what it collected."""
+
+    async def main():
+        plugins.load()
+        async with serve(seed=5, venues=["binance", "okx"], speed=SPEED, start=start) as served:
+            wants = [{"model": "trade", "markets": list(some), "history": "10s"} for some in markets]
+            told = {"store": store, "venues": served.settings(), "collect": wants}
+            patience = Patience(attempts=2, first_delay=20 * MS)
+            async with Flood(told, clock=VenueTime(served.clock), patience=patience) as flood:
+                report = await Runner(flood).run(asyncio.Event(), seconds * SECOND)
+        newest = {
+            f"{line.dataset.venue}:{line.dataset.market}": (line.last - START) / SECOND for line in report.collected
+        }
+        return newest, "\n".join(report.failures)
+
+    return asyncio.run(asyncio.wait_for(main(), 40))
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize("named", ["okx:*/USDT", "okx:ETH/USDT"])
+def test_a_market_that_is_dropped_on_the_way_ends_no_run(changing, named):
+    """Whether the list named it, or rows that came did."""
+    changing["ETH/USDT"] = (0, 12)
+    newest, failures = run("memory://", ["okx:BTC/USDT", named])
+    assert newest["okx:BTC/USDT"] > 25
+    assert 6 < newest["okx:ETH/USDT"] < 13
+    assert "okx:ETH/USDT: " in failures
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize("named", ["okx:ETH/USDT", "okx:ET*/USDT", "binance:E*"])
+def test_the_next_run_goes_on_without_it(changing, tmp_path, named):
+    """Also where nothing else is collected of its venue, and where a pattern matches nothing else."""
+    store = f"chdb://{tmp_path}/store"
+    venue = named.partition(":")[0]
+    before, _ = run(store, [f"{venue}:ETH/USDT"], seconds=8)
+    assert before[f"{venue}:ETH/USDT"] > 0
+    changing["ETH/USDT"] = (0, 0)
+    other = "binance:BTC/USDT" if venue == "okx" else "okx:BTC/USDT"
+    newest, failures = run(store, [named], [other], start=START + 60 * SECOND, seconds=24)
+    assert newest[other] > 75
+    assert "no market matches" in failures if "*" in named else f"{named}: " in failures
+
+
+@pytest.mark.loopback
+def test_a_pattern_that_never_matched_names_its_entry():
+    with pytest.raises(UsageError, match=r"collect\[1\]: okx: no market matches 'NOPE\*'; list them with"):
+        run("memory://", ["binance:BTC/USDT"], ["okx:NOPE*"])
