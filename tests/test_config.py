@@ -107,6 +107,8 @@ WRONG = [
         "stroe = 'x'",
         "tradeflood.toml: no key 'stroe'; there are bus, store, record, spill, spill_limit, overflow, audit, collect, venues, proxies",
     ),
+    ("record = ''", "tradeflood.toml: record: name a folder, or leave the key out"),
+    ("spill = ''", "tradeflood.toml: spill: name a folder, or leave the key out"),
     ("spill_limit = 0", "tradeflood.toml: spill_limit: must be a number of bytes, not 0"),
     ("spill_limit = '1G'", "tradeflood.toml: spill_limit: must be a whole number, not '1G'"),
     ("store = 5", "tradeflood.toml: store: must be text, not 5"),
@@ -272,3 +274,9 @@ def test_every_key_is_on_the_page():
 def test_what_is_neither_a_path_nor_a_dict_is_no_configuration():
     with pytest.raises(UsageError, match="a configuration is a path or a dict, not 5"):
         load_config(5)
+
+
+def test_a_byte_order_mark_is_overlooked(tmp_path):
+    path = tmp_path / "t.toml"
+    path.write_text('\ufeffstore = "memory://"\n', encoding="utf-8")
+    assert load_config(path).store == "memory://"

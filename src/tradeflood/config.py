@@ -78,7 +78,7 @@ def load_config(source: str | Path | Mapping[str, Any] | Config | None = None) -
     if source is None and not path.exists():
         return _from_environment(Config())
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except OSError as error:
@@ -99,6 +99,9 @@ def _structured(values: Mapping[str, Any], where: str) -> Config:
         if not found or (schemes is not None and scheme not in schemes):
             known = f"there is {', '.join(f'{name}://' for name in schemes)}" if schemes else f"write it like {STORE}"
             raise UsageError(f"{where}: {key}: no {key} {url!r}; {known}")
+    for key, folder in (("record", config.record), ("spill", config.spill)):
+        if folder == "":
+            raise UsageError(f"{where}: {key}: name a folder, or leave the key out")
     if config.spill_limit <= 0:
         raise UsageError(f"{where}: spill_limit: must be a number of bytes, not {config.spill_limit}")
     if config.overflow not in OVERFLOWS:

@@ -97,6 +97,11 @@ QUESTIONS = [
     (("trade", "binance:BTC/USDT", "--variant", "colour=red"), "no option 'colour'"),
     (("trade", "binance:BTC/USDT", "--variant", "colour"), "write NAME=VALUE"),
     (("market", "binance:*", "--kind", "spot"), "no option 'kind'"),
+    (("trade", "binance: BTC/USDT"), "no market ' BTC/USDT'; write it BASE/QUOTE"),
+    (("trade", "okx:BTC/USDT\n"), "no market 'BTC/USDT\\n'; write it BASE/QUOTE"),
+    (("trade", "binance:BTC/USDT", "--variant", "start=2024-01-01"), "start has an option or an argument of its own"),
+    (("trade", "binance:BTC/USDT", "--variant", "self=x"), "self has an option or an argument of its own"),
+    (("trade", "binance:BTC/USDT", "--kind", "raw", "--variant", "kind=merged"), "kind has an option or an argument"),
     (("trade", "nobitex:btc/irt"), "no market 'btc/irt'; write it in capitals: BTC/IRT"),
 ]
 
@@ -110,7 +115,10 @@ RANGES = [
     (("--end", "2024-01-01T25:00"), "not a time"),
     (("--end", "99999-01-01"), "not a time"),
     (("--start", "1704067200"), "not a time"),
-    (("--start", "2999-01-01"), "is not before the end"),
+    (("--start", "2200-01-01"), "is not before the end"),
+    (("--start", "0001-01-01T00:00:00+14:00"), "no time of a market: '0001-01-01T00:00:00+14:00'; write one from 1970"),
+    (("--end", "1969-12-31"), "no time of a market: '1969-12-31'"),
+    (("--end", "9999-12-31"), "no time of a market: '9999-12-31'; write one from 1970 to 2262"),
 ]
 
 
@@ -137,14 +145,28 @@ def test_ranges_that_are_none(refused, stored, command, words, says):
         (("collect", "market", "binance:*", "--start", "2024-01-01"), "market is a list: it has neither start nor end"),
         (("fly",), "No such command 'fly'"),
         (("markets", "nowhere"), "no venue 'nowhere'"),
+        (("markets", ""), "no venue ''; there are"),
+        (("markets", "binance:BTC/USDT"), "no venue 'binance:BTC/USDT'; there are"),
+        (("collect", "candle", "binance:BTC/USDT", "--interval", "9999M"), "no interval '9999M'; there are"),
+        (("collect", "trade", "binance:BTC/USDT", "--file", "x.csv"), "--file takes csv, json or parquet"),
+        (("collect", "trade", "binance:BTC/USDT", "--out", "store", "--file", "x.csv"), "--file takes csv, json"),
+        (("collect", "trade", "binance:BTC/USDT", "--out", "csv", "--json"), "--json and --out csv: say one of them"),
+        (("stream", "trade", "binance:BTC/USDT", "--out", "store", "--json"), "--json and --out store: say one"),
+        (("stream", "trade", "binance:BTC/USDT", "--for", ""), "not a duration: ''"),
         (("markets",), "Missing argument"),
         (("stream", "trade", "binance:BTC/USDT", "--for", "soon"), "not a duration: 'soon'"),
         (("stream", "market", "binance:BTC/USDT"), "no live market"),
         (("run", "--for", "0s"), "not a duration: '0s'"),
         (("run", "--for", "5"), "not a duration: '5'"),
+        (("run", "--for", ""), "not a duration: ''"),
+        (("run", "--record", ""), "--record: name a folder"),
+        (("run", ""), "cannot be read"),
         (("run", "nowhere.toml"), "nowhere.toml: there is no such file"),
         (("run", "--config", "nowhere.toml"), "nowhere.toml: there is no such file"),
         (("replay", "nowhere"), "nowhere"),
+        (("replay", ""), "no recording in ."),
+        (("replay", "--for", ""), "not a duration: ''"),
+        (("audit", "--start", "0001-01-01"), "no time of a market: '0001-01-01'"),
         (("replay", "nowhere", "--simulate"), "say DIR or --simulate, not both"),
         (("replay", "--fault", "explode"), "there is no fault 'explode'; there are 429"),
         (("replay", "--fault", "429@nowhere"), "nowhere, which is not served"),
@@ -242,6 +264,27 @@ def test_run_of_a_market_that_is_not_there_names_the_entry_and_the_nearest_name(
     line = "tradeflood: collect[1]: nobitex: no market 'BCT/IRT'; did you mean nobitex:BTC/IRT? list them with:"
     assert line in err
     assert end.value.code == 2
+
+
+def test_run_of_lists_alone_is_done(venues, stored, capfd):
+    """They have no range, so that no line of the table tells of them."""
+    Path("t.toml").write_text('[[collect]]\nmodel = "market"\nmarkets = ["nobitex:*"]\n')
+    with pytest.raises(SystemExit) as end:
+        main(["run", "t.toml", "--for", "2s"])
+    out, _ = capfd.readouterr()
+    assert end.value.code == 0
+    assert "6 rows of market nobitex:*" in out
+
+
+def test_run_of_a_history_older_than_any_market_ends_no_run(venues, stored, capfd):
+    Path("t.toml").write_text(
+        '[[collect]]\nmodel = "candle"\ninterval = "1w"\nmarkets = ["binance:BTC/USDT"]\nhistory = "99999999w"\n'
+    )
+    with pytest.raises(SystemExit) as end:
+        main(["run", "t.toml", "--for", "2s"])
+    out, _ = capfd.readouterr()
+    assert end.value.code == 0
+    assert "2019-12-30T00:00:00Z" in out
 
 
 def test_a_stream_of_a_market_that_is_not_there(refused, venues):

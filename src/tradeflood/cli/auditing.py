@@ -17,7 +17,7 @@ from tradeflood.coverage.audit import Audited, Trouble, merged
 from tradeflood.errors import UsageError
 from tradeflood.models import interval
 from tradeflood.models.identity import digits
-from tradeflood.models.time import iso, parse_time
+from tradeflood.models.time import iso, parse_bound
 from tradeflood.plugins import load
 from tradeflood.runner.audit import Report, audit_store, repair
 from tradeflood.runner.flood import Flood
@@ -32,7 +32,7 @@ async def audit_job(
     as_json: bool,
 ) -> int:  # fmt: skip
     """The exit code, after the findings are shown: 0 where there are none, or none is left after a repair."""
-    first, after = (None if moment is None else parse_time(moment) for moment in (start, end))
+    first, after = (None if moment is None else parse_bound(moment) for moment in (start, end))
     if first is not None and after is not None and first >= after:
         raise UsageError(f"the start {iso(first)} is not before the end {iso(after)}")
     if text is not None:

@@ -184,7 +184,7 @@ async def stream_job(
     """The exit code, when the time is over."""
     load()
     wanted = Model.named(model)
-    length = parse_duration(duration) if duration else None
+    length = None if duration is None else parse_duration(duration)
     stop = asyncio.Event()
     stop_on_signals(asyncio.get_running_loop(), stop)
     session = Flood(config)

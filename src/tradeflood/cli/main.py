@@ -17,7 +17,7 @@ import click
 from attrs import evolve
 
 from tradeflood.cli.ending import DONE, FAILED, INTERRUPTED, USAGE, cancelled_by_signals, code_of, complain
-from tradeflood.cli.options import config_option, json_option, range_options, variant, variant_options
+from tradeflood.cli.options import config_option, form, json_option, range_options, variant, variant_options
 from tradeflood.errors import TradeFloodError, UsageError
 
 OUTS = ("table", "csv", "json", "parquet", "store")
@@ -138,10 +138,12 @@ def run(
     from tradeflood.config import load_config
     from tradeflood.models.time import parse_duration
 
-    loaded = load_config(config_file or config)
+    loaded = load_config(config if config_file is None else config_file)
     if record is not None:
+        if not record:
+            raise UsageError("--record: name a folder")
         loaded = evolve(loaded, record=record)
-    length = parse_duration(duration) if duration else None
+    length = None if duration is None else parse_duration(duration)
     return int(wait_for(run_job(loaded, replay=replay, duration=length, as_json=as_json)))
 
 
@@ -182,6 +184,7 @@ def markets(venue: str, *, config: str | None, as_json: bool) -> None:
 
     async def work() -> Any:
         session = Flood(config)
+        session.venues.connector(venue)  # before a name that is none becomes part of a pattern
         session.check(Query(Market, f"{venue}:*"))
         async with session as flood:
             return await flood.collect(Market, f"{venue}:*")
@@ -257,7 +260,7 @@ def collect(
         wait_for(
             collect_job(
                 model, market, start=start, end=end, offline=offline, strict=strict,
-                out="json" if as_json and out != "store" else out, path=path, config=config, words=words, as_json=as_json,
+                out=form(out, path, as_json=as_json), path=path, config=config, words=words, as_json=as_json,
             )
         )
     )  # fmt: skip
@@ -306,7 +309,10 @@ def stream(
     from tradeflood.cli.collecting import stream_job
 
     words = variant(interval, kind, origin, more)
-    return int(wait_for(stream_job(model, market, words, duration, "document" if as_json else out, config)))
+    if as_json and out == "store":
+        raise UsageError("--json and --out store: say one of them")
+    how = form(out, None, as_json=as_json)
+    return int(wait_for(stream_job(model, market, words, duration, "document" if as_json else how, config)))
 
 
 # ---------------------------------------------------------------- what is held
@@ -396,7 +402,7 @@ def replay(
     return int(
         wait_for(
             replay_job(
-                Path(folder) if folder else None, port=port, seed=seed, speed=speed, faults=fault, venues=only,
+                None if folder is None else Path(folder), port=port, seed=seed, speed=speed, faults=fault, venues=only,
                 duration=duration, as_json=as_json,
             )
         )

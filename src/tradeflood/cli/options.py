@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+NOT_PARTS = frozenset({"self", "model", "market", "markets", "start", "end"})
+"""What the session is told beside the parts of a variant."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -52,12 +55,28 @@ def range_options(command: F) -> F:
     return command
 
 
+def form(out: str, path: str | None, *, as_json: bool) -> str:
+    """What `--out` says, which `--json` may say as well.
+
+    Raises UsageError where both say something else, and where a `--file` is named that nothing would be written to.
+    """
+    if as_json and out in {"csv", "parquet"}:
+        raise click.UsageError(f"--json and --out {out}: say one of them")
+    if path is not None and not as_json and out in {"table", "store"}:
+        raise click.UsageError("--file takes csv, json or parquet; say which with --out")
+    return "json" if as_json and out != "store" else out
+
+
 def variant(interval: str | None, kind: str | None, origin: str | None, more: tuple[str, ...]) -> dict[str, str]:
-    """The parts that were stated, by name."""
+    """The parts that were stated, by name, each once."""
     stated = {"interval": interval, "kind": kind, "origin": origin}
     for text in more:
         name, sign, value = text.partition("=")
         if not (name and sign and value):
             raise click.UsageError(f"--variant {text!r}: write NAME=VALUE")
+        if name in NOT_PARTS or stated.get(name) is not None:
+            raise click.UsageError(
+                f"--variant {text!r}: {name} has an option or an argument of its own, or was said before"
+            )
         stated[name] = value
     return {name: value for name, value in stated.items() if value is not None}

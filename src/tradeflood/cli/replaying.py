@@ -29,7 +29,7 @@ async def replay_job(
     load()
     stop = asyncio.Event()
     stop_on_signals(asyncio.get_running_loop(), stop)
-    length = parse_duration(duration) / SECOND if duration else None
+    length = None if duration is None else parse_duration(duration) / SECOND
     source, named = _source(folder, venues)
     async with serve(source, named, port, speed=speed, faults=faults, seed=seed) as served:
         if as_json:

@@ -74,7 +74,7 @@ async def run_job(config: Config, *, replay: bool, duration: int | None, as_json
     show(report, config, counts, as_json=as_json)
     for failure in report.failures:
         complain(failure)
-    return DONE if report.collected and not report.lost else FAILED
+    return DONE if (report.collected or any(report.lists.values())) and not report.lost else FAILED
 
 
 async def _pulse(runner: Runner, counts: Counts) -> None:
@@ -124,6 +124,7 @@ def show(report: Report, config: Config, counts: Counts, *, as_json: bool) -> No
                 {**covered, "rows": line.rows, "new": line.new, "first": iso(line.first), "last": iso(line.last)}
                 for line, covered in zip(report.collected, coverage, strict=True)
             ],
+            "lists": report.lists,
             "failures": report.failures,
             "findings": [findings_json(told) for told in report.findings],
             "spilled": report.spilled,
@@ -142,6 +143,8 @@ def show(report: Report, config: Config, counts: Counts, *, as_json: bool) -> No
         for line in sorted(report.collected, key=lambda line: line.dataset.label)
     ]  # fmt: skip
     print_table(["market", "model", "", "rows", "new", "first", "last", "coverage"], rows)
+    for name, count in report.lists.items():
+        click.echo(f"{count} rows of {name}")
     show_findings(report.findings)
     if compared := sum(found.compared for found in report.findings):
         differ = sum(len(found.findings) for found in report.findings)

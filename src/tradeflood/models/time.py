@@ -21,6 +21,9 @@ DAY = 24 * HOUR
 When: TypeAlias = str | date | datetime
 """What a person may write for a moment: ISO 8601 text, a date or a datetime; UTC unless it carries a zone."""
 
+FIRST, LAST = 0, (1 << 63) - 1
+"""What a range may reach: no market is older than 1970, and no store takes a time after 2262 in ns."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FRACTION = re.compile(r"[.,](\d{1,9})\d*")
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)")
@@ -89,6 +92,17 @@ def parse_time(when: When) -> int:
     except (ValueError, OverflowError) as error:
         raise UsageError(f"not a time: {when!r}; write it like 2024-01-31 or 2024-01-31T12:00:00Z") from error
     return whole + (int(fraction[1].ljust(9, "0")) if fraction else 0)
+
+
+def parse_bound(when: When) -> int:
+    """A time in ns from what a person wrote as the start or the end of a range.
+
+    Raises UsageError where it is not a date or time, or none that a market can have.
+    """
+    time = parse_time(when)
+    if not FIRST <= time <= LAST:
+        raise UsageError(f"no time of a market: {str(when)!r}; write one from 1970 to 2262")
+    return time
 
 
 def parse_duration(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from tradeflood.errors import UsageError
 from tradeflood.models import Model, interval
-from tradeflood.models.time import MINUTE, SECOND, US, When, from_datetime, iso, parse_time
+from tradeflood.models.time import FIRST, MINUTE, SECOND, US, When, from_datetime, iso, parse_bound
 from tradeflood.spans import EMPTY, Spans
 from tradeflood.turns import Ask
 
@@ -98,19 +98,19 @@ def _range(model: type[Model], variant: tuple[str, ...], start: When | None, end
         if start is not None or end is not None:
             raise UsageError(f"{model.name()} is a list: it has neither start nor end")
         return 0, 0
-    last = now() if end is None else parse_time(end)
+    last = now() if end is None else parse_bound(end)
     if start is None:
         parts = model.variant_words(variant)
         wide = interval(parts["interval"]).step * DEFAULT_CANDLES if "interval" in parts else DEFAULT_RANGE
-        first = (last - wide) // SECOND * SECOND
+        first = max(FIRST, (last - wide) // SECOND * SECOND)
     else:
-        first = parse_time(start)
+        first = parse_bound(start)
     if first >= last:
         raise UsageError(f"the start {iso(first)} is not before the end {iso(last)}")
     return first, last
 
 
 def query_of(ask: Ask, start: int, end: int) -> Query[Any]:
-    """The question for [start, end) of what is asked."""
+    """The question for [start, end) of what is asked, as far as a range may reach."""
     words = ask.model.variant_words(ask.variant)
-    return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(start), end=iso(end), **words)
+    return Query(ask.model, f"{ask.venue}:{ask.market}", start=iso(max(FIRST, start)), end=iso(end), **words)

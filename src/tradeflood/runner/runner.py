@@ -15,12 +15,12 @@ from tradeflood.config import Collect
 from tradeflood.coverage import Dataset, Stretch, stretches
 from tradeflood.errors import StoreError, TradeFloodError, TransportError, UnknownMarket, UsageError, VenueError
 from tradeflood.models import Model
-from tradeflood.models.time import MINUTE, SECOND, parse_duration
+from tradeflood.models.time import FIRST, MINUTE, SECOND, parse_duration
 from tradeflood.planner import Query
 from tradeflood.runner import audit
 from tradeflood.runner.beside import Beside
 from tradeflood.runner.execute import to_its_end
-from tradeflood.runner.flood import Flood
+from tradeflood.runner.flood import Flood, held_frame
 from tradeflood.runner.keeper import Keeper
 from tradeflood.runner.outlet import Outlet, state_of
 from tradeflood.runner.refill import Refiller
@@ -84,6 +84,8 @@ class Report:
     dropped: int = 0
     findings: list[audit.Report] = field(factory=list)
     pauses: list[Pause] = field(factory=list)
+    lists: dict[str, int] = field(factory=dict)
+    """How many rows are stored of what has no range, such as markets and tickers: by its model and market."""
 
 
 class Runner:
@@ -126,7 +128,9 @@ class Runner:
         self._refiller = Refiller(self._flood, store, self._fail)
         self._beside = Beside(self._flood, store, began)
         self._refiller.rests = self._beside.resting
-        self._unfound = [(query, began - (parse_duration(history) if history else 0)) for query, history in self._wants]
+        self._unfound = [
+            (query, max(FIRST, began - (parse_duration(history) if history else 0))) for query, history in self._wants
+        ]
         ender = asyncio.create_task(self._end(stop, duration))
         try:
             await self._find_until(stop)
@@ -395,7 +399,8 @@ class Runner:
         if dropped:
             failures.append(f"{dropped} live rows were dropped, because too many waited; holes are asked for again")
         pauses = self._flood.network.limiter.pauses()
-        return Report(collected, failures, began, self._clock.now(), spilled, lost, dropped, findings, pauses)
+        lists = {f"{query.model.name()} {query.market}": len(held_frame(query, store)) for query in self._lists}
+        return Report(collected, failures, began, self._clock.now(), spilled, lost, dropped, findings, pauses, lists)
 
 
 def _wants(flood: Flood) -> Iterator[tuple[Query[Any], str | None]]:

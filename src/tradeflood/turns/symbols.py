@@ -29,7 +29,7 @@ class Symbols:
         Raises UsageError where the market is not written BASE/QUOTE.
         """
         base, slash, quote = market.partition("/")
-        if not (base and slash and quote) or "/" in quote:
+        if not (base and slash and quote) or "/" in quote or any(map(str.isspace, market)):
             raise UsageError(f"no market {market!r}; write it BASE/QUOTE, such as BTC/USDT")
         if self.capitals and market != market.upper():
             raise UsageError(f"no market {market!r}; write it in capitals: {market.upper()}")
