@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
-from tradeflood.coverage import Claim, Dataset, Grade, State
+from tradeflood.coverage import Claim, Dataset, Grade, State, held
 from tradeflood.errors import DeclarationError, StoreError, UsageError
 from tradeflood.models import Candle, Model, Side, Time, Trade
 from tradeflood.models.time import DAY, parse_time
+from tradeflood.spans import Spans
 from tradeflood.store import open_store, tables
 from tradeflood.store.chdb import ChdbStore
 
@@ -384,3 +386,49 @@ def test_datasets_of_a_model_that_is_not_here_are_left_out(url):
     with open_store(url) as store:
         assert store.datasets() == []
         assert store.summary() == []
+
+
+# ---------------------------------------------------------------- what cannot be opened as it was
+
+
+def spoil(url, table):
+    """Nothing is left of what a table's parts on the disk hold."""
+    with open_store(url) as store:
+        sql = f"SELECT path FROM system.parts WHERE active AND `table` = '{table}'"
+        places = [Path(row["path"]) for row in asked(store, sql)]
+    assert places
+    for place in places:
+        for file in place.glob("*.bin"):
+            file.write_bytes(b"junk")
+
+
+@pytest.mark.parametrize("table", ["trades_rows", "coverage_rows"])
+def test_what_was_in_a_damaged_part_is_no_longer_held(url, table):
+    """ClickHouse opens without such a part and is silent about it; what is asked for again afterwards is believed."""
+    candles = Dataset(Candle, "binance", "BTC/USDT", ("1m", "venue"))
+    later = evolve(CLAIM, as_of=CLAIM.as_of + DAY)
+    with open_store(url) as store:
+        store.write({Trade: [trade(1)]}, [CLAIM, evolve(CLAIM, dataset=candles)])
+    spoil(url, table)
+    with open_store(url) as store:
+        with pytest.warns(UserWarning, match=f"damaged parts of {table} were set aside"):
+            assert not held(store.claims(RAW))
+        assert bool(held(store.claims(candles))) == (table == "trades_rows")
+        store.write({Trade: [trade(1)]}, [later])
+    with open_store(url) as store:  # said once
+        assert held(store.claims(RAW)) == Spans.of((AT, AT + DAY))
+        assert store.read(RAW, *ALWAYS) == [trade(1)]
+
+
+def test_a_folder_of_a_newer_version_is_left_alone(url):
+    with open_store(url) as store:
+        store.migrate()
+        change = tables.Change(tables.COVERAGE, 99, "2027-01-01", "of tomorrow", ())
+        store._apply(store._engine, change)
+    with open_store(url) as store:
+        with pytest.raises(
+            StoreError, match=r"coverage is of a newer TradeFlood \(change 99, this one knows \d+\): upgrade"
+        ):
+            store.claims(RAW)
+        with pytest.raises(StoreError, match="newer"):
+            store.write({Trade: [trade(1)]}, [CLAIM])

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar, cast
 
 from tradeflood.coverage import Claim, Dataset
+from tradeflood.coverage.refute import disputed
 from tradeflood.errors import StoreError, UsageError
 from tradeflood.models import Model
 from tradeflood.models.forms import from_arrow, to_arrow
@@ -29,6 +31,8 @@ _AT_ONCE = 100  # claims that one statement takes out
 
 _ARROW = "output_format_arrow_string_as_string = 1, output_format_arrow_low_cardinality_as_dictionary = 0"
 
+DAMAGED = "part of it was damaged in the store"
+_TOLD = "SELECT title FROM migrations WHERE `table` = 'damaged'"
 
 ROOM = 64 << 20
 """How many bytes of the disk are left free. Where a disk is full in the middle of a write, chdb 4.4 says that it has
@@ -157,7 +161,10 @@ class ChdbStore(Store):
             return engine.applied[before:]
 
     def _base(self, engine: _Engine) -> None:
-        """Nothing; the tables that belong to no model are there."""
+        """Nothing; the tables that belong to no model are there, and what they claim is not more than what is left.
+
+        Raises StoreError where a newer version of TradeFlood made them.
+        """
         if engine.based:
             return
         engine.run(tables.CREATE_MIGRATIONS)
@@ -165,10 +172,54 @@ class ChdbStore(Store):
             (row["table"], row["number"])
             for row in engine.ask(Question("SELECT `table`, number FROM migrations", {})).to_pylist()
         }
+        newest = {change.table: change.number for change in tables.WRITTEN}
+        for table, number in sorted(done):
+            if number > newest.get(table, number):
+                raise StoreError(
+                    f"{self.url}: table {table} is of a newer TradeFlood (change {number}, this one knows {newest[table]}): "
+                    "upgrade TradeFlood, or choose another folder"
+                )
         for change in tables.WRITTEN:
             if (change.table, change.number) not in done:
                 self._apply(engine, change)
         engine.based = True
+        self._doubt(engine)
+
+    def _doubt(self, engine: _Engine) -> None:
+        """Nothing; what was in parts that ClickHouse found damaged, and set aside, is disputed, once for each part.
+
+        ClickHouse opens without them and says nothing: what was claimed of their rows would stand, and nobody would ask again.
+        """
+        known = {f"{model.table}_rows": {model} for model in Model.models.values()}
+        known[f"{tables.COVERAGE}_rows"] = set(Model.models.values())  # disputes may have been among what is lost
+        told = {row["title"] for row in engine.ask(Question(_TOLD, {})).to_pylist()}
+        parts = [part for part in engine.damaged() if part[0] in known and "/".join(part) not in told]
+        if not parts:
+            return
+        models = set().union(*(known[table] for table, _ in parts))
+        held = {dataset: self.claims(dataset) for dataset in self.datasets() if dataset.model in models}
+        self.write(
+            {},
+            [
+                disputed(
+                    dataset,
+                    min(c.start for c in claims),
+                    max(c.end for c in claims),
+                    DAMAGED,
+                    max(c.as_of for c in claims),
+                )
+                for dataset, claims in held.items()
+                if claims
+            ],
+        )
+        today = datetime.fromtimestamp(self._clock() // 1_000_000_000, UTC).date().isoformat()
+        for number, part in enumerate(parts, len(told) + 1):
+            self._apply(engine, Change("damaged", number, today, "/".join(part), ()))
+        warnings.warn(
+            f"store {self.url}: damaged parts of {', '.join(sorted({table for table, _ in parts}))} were set aside; what they "
+            "may have held is disputed, and asked for again by the next run or collect",
+            stacklevel=2,
+        )
 
     def _apply(self, engine: _Engine, change: Change) -> None:
         """Nothing; a change is made, then recorded: made twice it does no harm."""
@@ -390,6 +441,14 @@ class _Engine:
         """The names of every table and view."""
         sql = "SELECT name FROM system.tables WHERE database = currentDatabase()"
         return {row["name"] for row in self.ask(Question(sql, {})).to_pylist()}
+
+    def damaged(self) -> list[tuple[str, str]]:
+        """Table and name of every part that could not be read when the folder was opened."""
+        sql = (
+            "SELECT `table`, name FROM system.detached_parts WHERE database = currentDatabase() AND startsWith(reason, 'broken') "
+            "ORDER BY `table`, name"
+        )
+        return [(row["table"], row["name"]) for row in self.ask(Question(sql, {})).to_pylist()]
 
     def columns(self, table: str) -> dict[str, str]:
         """Column → type, empty where there is no such table."""
