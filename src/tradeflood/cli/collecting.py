@@ -61,6 +61,8 @@ async def collect_job(
         else:
             with Progress() as progress, pauses_named(flood.network.limiter):
                 frame = joined(wanted, await flood.run(flood.plan(*queries), progress))
+    if offline and not strict and not frame and not frame.coverage.parts:
+        raise UsageError(f"the store holds nothing of {', '.join(market)}; see what it holds with: tradeflood coverage")
     if not frame and frame.failures:
         complain(said(frame.failures[0]))
         return code_of(frame.failures[0].error)

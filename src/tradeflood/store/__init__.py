@@ -51,12 +51,13 @@ def open_existing(url: str) -> Store:
 
 
 def need_existing(url: str) -> None:
-    """Nothing, where there may be a store of this URL already.
+    """Nothing, where there may be a store of this URL already; a folder of something else is none, and is left as it is.
 
     Raises UsageError where there is none.
     """
     scheme, _, path = url.partition("://")
-    if scheme == "chdb" and not Path(path).exists():
+    folder = Path(path).expanduser()
+    if scheme == "chdb" and not any((folder / name).exists() for name in ("tradeflood.lock", "metadata")):
         raise UsageError(f"there is no store {url}; collect something first, or name another with TRADEFLOOD_STORE")
 
 
