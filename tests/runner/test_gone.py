@@ -1,4 +1,4 @@
-"""Markets that a venue drops: their run goes on with the others, names them, and keeps what it has."""
+"""Markets that a venue drops, or takes up, while they are collected: nothing ends for the others, and nothing is overlooked."""
 
 import asyncio
 
@@ -79,6 +79,18 @@ def test_the_next_run_goes_on_without_it(changing, tmp_path, named):
     newest, failures = run(store, [named], [other], start=START + 60 * SECOND, seconds=24)
     assert newest[other] > 75
     assert "no market matches" in failures if "*" in named else f"{named}: " in failures
+
+
+@pytest.mark.loopback
+def test_a_market_that_a_venue_takes_up_on_the_way_is_collected(changing, monkeypatch):
+    """Its pattern is looked up again, and its history begins where that of the others does."""
+    monkeypatch.setattr("tradeflood.runner.runner.RESOLVE_EVERY", 8 * SECOND, raising=False)
+    monkeypatch.setattr("tradeflood.runner.runner.PASS_EVERY", SECOND // 2)
+    changing["ETH/USDT"] = (4, 1e9)
+    newest, failures = run("memory://", ["okx:*/USDT"])
+    assert newest["okx:ETH/USDT"] > 20
+    assert newest["okx:BTC/USDT"] > 25
+    assert failures == ""
 
 
 @pytest.mark.loopback

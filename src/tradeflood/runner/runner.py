@@ -15,7 +15,7 @@ from tradeflood.config import Collect
 from tradeflood.coverage import Dataset, Stretch, stretches
 from tradeflood.errors import StoreError, TradeFloodError, TransportError, UnknownMarket, UsageError, VenueError
 from tradeflood.models import Model
-from tradeflood.models.time import FIRST, MINUTE, SECOND, parse_duration
+from tradeflood.models.time import FIRST, HOUR, MINUTE, SECOND, parse_duration
 from tradeflood.planner import Query
 from tradeflood.runner import audit
 from tradeflood.runner.beside import Beside
@@ -37,6 +37,7 @@ log = logging.getLogger("tradeflood")
 BATCH_AGE = SECOND
 PASS_EVERY = 5 * SECOND
 LIST_EVERY = 60 * SECOND  # of lists, such as tickers and markets
+RESOLVE_EVERY = HOUR  # of patterns, in which markets may have appeared
 SETTLE_WITHIN = 15.0  # seconds that the last pass may take
 REMEMBERED = 200  # failures that a report tells: the newest
 HISTORY = "10m"
@@ -104,6 +105,8 @@ class Runner:
         self._failures: dict[str, TradeFloodError] = {}
         self._unfound: list[tuple[Query[Any], int]] = []
         self._search_at, self._search_in = 0, PASS_EVERY
+        self._patterns: list[tuple[Query[Any], int]] = []
+        self._resolve_at = 0
         self._believed: set[tuple[str, str]] = set()
         """Markets that were collected before, those that a venue's list names, and those that were looked at because the venue refuses them."""
         self._heard = False
@@ -131,6 +134,7 @@ class Runner:
         self._unfound = [
             (query, max(FIRST, began - (parse_duration(history) if history else 0))) for query, history in self._wants
         ]
+        self._resolve_at = began + RESOLVE_EVERY
         ender = asyncio.create_task(self._end(stop, duration))
         try:
             await self._find_until(stop)
@@ -238,6 +242,7 @@ class Runner:
                 continue
             if query.is_pattern:
                 self._believed |= {(ask.venue, ask.market) for ask in asks}
+                self._patterns.append((query, since))
             for ask in asks:
                 self.refiller.add(*self.beside.add(ask, since))
 
@@ -252,7 +257,11 @@ class Runner:
         stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                if self._unfound and self._search_at <= self._clock.now():
+                now = self._clock.now()
+                if self._resolve_at <= now:
+                    self._resolve_at, self._search_at, found = now + RESOLVE_EVERY, now, self._patterns
+                    self._unfound, self._patterns = self._unfound + found, []
+                if self._unfound and self._search_at <= now:
                     await self._find_until(stop)
                 for venue in self._venues():
                     if venue not in loops:
