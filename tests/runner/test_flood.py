@@ -4,13 +4,14 @@ import asyncio
 import inspect
 import os
 import signal
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
 
 from tradeflood import plugins
 from tradeflood.coverage import Claim, Coverage, Dataset, Failure, Frame, Grade, State, Stretch
-from tradeflood.errors import Incomplete, TransportError, UnknownMarket, UsageError
+from tradeflood.errors import Incomplete, TransportError, UnknownMarket, UsageError, VenueError
 from tradeflood.models import Candle, Market, Ticker, Trade
 from tradeflood.models.time import HOUR, MINUTE, SECOND, iso, parse_time
 from tradeflood.planner import Query
@@ -20,7 +21,7 @@ from tradeflood.replay.simulated import Simulated
 from tradeflood.runner.execute import Patience
 from tradeflood.runner.flood import Flood, HeldRows, demand, joined, run_sync
 from tradeflood.spans import Spans
-from tradeflood.testing import FakeClock, FakeTransport, answers_of
+from tradeflood.testing import FakeClock, FakeTransport, answers_of, reply
 
 NOW = parse_time("2026-03-04T05:06:07")
 START = parse_time("2026-03-04T04:00:00")
@@ -39,8 +40,10 @@ class Session:
 
     def __init__(self, store="memory://", faults=(), **config):
         self.clock = FakeClock(NOW)
-        desk = FaultyDesk(desk_of("binance"), Simulated(3), Clock(1, NOW, monotonic=self.clock.now), Faults(faults, 1))
-        good = answers_of(desk, self.clock)
+        self.desk = FaultyDesk(
+            desk_of("binance"), Simulated(3), Clock(1, NOW, monotonic=self.clock.now), Faults(faults, 1)
+        )
+        good = answers_of(self.desk, self.clock)
         self.rules = []
 
         async def answer(call):
@@ -205,6 +208,30 @@ def test_lists_are_stored_and_answered_offline(session):
     offline = session(lambda flood: flood.collect(Market, "binance:*", offline=True))
     assert [row.market for row in offline] == [row.market for row in markets]
     assert offline.coverage.parts == {}
+
+
+def test_a_market_that_a_list_names_no_more_is_stored_as_closed_until_one_names_it_again():
+    """A list that fails says nothing of anybody."""
+    session = Session()
+    listed = session.desk.inner.listed
+
+    async def work(flood):
+        told = []
+        gone = listed["ETHUSDT"]
+        for change in (lambda: None, lambda: listed.pop("ETHUSDT"), lambda: listed.update(ETHUSDT=gone), "fails"):
+            if change == "fails":
+                session.rules.append(lambda call: reply(b"", status=500, at=NOW))
+                listed.pop("ETHUSDT")
+            else:
+                change()
+            with suppress(VenueError):
+                await flood.collect(Market, "binance:*")
+            rows = await flood.collect(Market, "binance:*", offline=True)
+            told.append({row.market: row.status for row in rows})
+        return told
+
+    everything = {f"{base}/USDT": "trading" for base in ("BTC", "DOGE", "ETH", "SOL")}
+    assert session(work) == [everything, everything | {"ETH/USDT": "closed"}, everything, everything]
 
 
 def test_a_pattern_is_resolved_into_markets_that_trade(session):

@@ -413,6 +413,8 @@ def keep(run: Run, store: Store) -> None:
     for work in run.works.values():
         _leave(work, there)
         batches.setdefault(work.ask.model, []).extend(work.models.values())
+        if work.ask.model is Market:
+            batches[Market] += _unlisted(work, there)
         dataset, rows, told = work.ask.dataset, ordered(work.ask.model, work.models.values()), work.new_claims
         if work.grain > 1 and restore_times(there, dataset, rows, work.grain):
             rows = ordered(work.ask.model, rows)
@@ -425,6 +427,15 @@ def keep(run: Run, store: Store) -> None:
     store.observe("answers.keeping", claims=len(claims))
     store.write(batches, claims)
     store.observe("answers.kept", claims=len(claims))
+
+
+def _unlisted(work: Work, there: Store) -> list[Market]:
+    """The stored markets that a whole list names no more: nothing else would tell that they are old."""
+    if work.failures or not work.models:
+        return []
+    names = {row.market for row in work.models.values() if isinstance(row, Market)}
+    stored = there.read_list(Market, work.ask.venue)
+    return [evolve(row, status="closed") for row in stored if row.market not in names and row.status != "closed"]
 
 
 def _leave(work: Work, there: KnownStore) -> None:
