@@ -78,7 +78,7 @@ def _take(manager: pluggy.PluginManager, name: str, version: str, get: object) -
             check_names(Model.models.values())
             for openers in schemes:  # last of all: what fails takes nothing that was there
                 SCHEMES.update(openers)
-    except Exception as error:  # noqa: BLE001 - somebody else's code; it must not take the rest down
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code; it must not take the rest down
         plugin.error = f"{type(error).__name__}: {error}"
         warnings.warn(f"the plug-in {name} {version} failed and is left out: {plugin.error}", stacklevel=3)
         manager.set_blocked(name)

@@ -55,6 +55,13 @@ def test_a_subclass_replaces(room):
         ("raise RuntimeError('out of\\norder')", "RuntimeError: out of order"),
         ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("def (", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        (
+            "class Other(tf.Connector):\n    venue = 'other'",
+            "Other: say where other is asked: rest = tradeflood.Rest(…)",
+        ),
+        ("class Other(Broken):\n    venue = 'a:b'", "Other: venue is 'a:b'; write letters, digits, _ and - alone"),
+        ("class Other(Broken):\n    venue = 5", "Other: venue is 5; write letters"),
         (
             "from tradeflood import hookimpl\n@hookimpl\ndef tradeflood_nothing(): ...",
             "unknown hook 'tradeflood_nothing'",
@@ -118,3 +125,52 @@ def tradeflood_stores():
     room.write("broken", MODEL.replace("tf.Time", "float") + stores)
     migrate, coverage = room.run("migrate", "coverage")
     assert migrate[0] == coverage[0] == 0, (migrate, coverage)
+
+
+BINDING = """
+from decimal import Decimal
+
+class Trades(tf.Binding[tf.Trade], connector=Wrong):
+    def __call__(self, venue, ask):
+        one, at = Decimal(1), ask.spans[0][0]
+        trade = tf.Trade(ask.venue, ask.market, "raw", "1", one, one, tf.Side.BUY, at)
+        {change}
+        return [trade]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("trade.market = 'ETH/USDT'", "its binding made a row of somewhere ETH/USDT raw"),
+        ("trade.venue = 'binance'", "its binding made a row of binance BTC/USDT raw"),
+        ("trade.kind = 'merged'", "its binding made a row of somewhere BTC/USDT merged"),
+        ("trade = 'text'", "its binding made a str instead of a trade"),
+        ("trade.venue_time = None", "a row whose values have other types than its fields"),
+        ("trade.price = 1.5", "a row whose values have other types than its fields"),
+    ],
+)
+def test_rows_that_nobody_asked_for_are_not_stored(room, change, says):
+    """Of another market, or of another venue, they would lie among what its own connector collected."""
+    room.write("wrong", VENUE.format(name="Wrong") + BINDING.format(change=change))
+    words = "collect trade somewhere:BTC/USDT --start 2024-01-01 --end 2024-01-02"
+    for code, out, err in room.run(f"{words} --out csv", f"{words} --out store"):
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert says in err
+    assert not (room.folder / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("opener", "says"),
+    [
+        ("lambda url: 1 / 0", "what opens ours:// failed: ZeroDivisionError('division by zero')"),
+        ("lambda url: None", "what opens ours:// gave None, which is no tradeflood.store.Store"),
+        ("5", "what opens ours:// failed: TypeError"),
+    ],
+)
+def test_a_store_that_its_plug_in_cannot_open(room, opener, says):
+    room.write("ours", f"import tradeflood as tf\n@tf.hookimpl\ndef tradeflood_stores(): return {{'ours': {opener}}}\n")
+    room.settings["TRADEFLOOD_STORE"] = "ours://x"
+    for code, out, err in room.run("coverage", "migrate", "run --for 1s"):
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert says in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tradeflood.errors import UsageError
+from tradeflood.errors import StoreError, TradeFloodError, UsageError
 from tradeflood.store.base import Store, Summary
 
 
@@ -36,7 +36,15 @@ def open_store(url: str) -> Store:
     if not found or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in sorted(SCHEMES))
         raise UsageError(f"no store {url!r}: there are {known}")
-    return SCHEMES[scheme](url)
+    try:
+        store = SCHEMES[scheme](url)
+    except TradeFloodError:
+        raise
+    except Exception as error:  # somebody else's code
+        raise StoreError(f"store {url}: what opens {scheme}:// failed: {error!r}") from error
+    if not isinstance(store, Store):
+        raise StoreError(f"store {url}: what opens {scheme}:// gave {store!r}, which is no tradeflood.store.Store")
+    return store
 
 
 def open_existing(url: str) -> Store:

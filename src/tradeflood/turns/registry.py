@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,10 @@ from tradeflood.models import Model
 if TYPE_CHECKING:
     from tradeflood.turns.binding import Binding
     from tradeflood.turns.connector import Connector
+
+
+_VENUE = re.compile(r"[\w-]+")
+"""What a venue may be called: it stands before the colon of every market, in names of files and in the environment."""
 
 
 class Registry:
@@ -25,12 +30,17 @@ class Registry:
         self.bindings: dict[tuple[type[Connector], type[Model]], list[type[Binding[Any]]]] = {}
 
     def enter_connector(self, connector: type[Connector]) -> None:
-        """Take in a connector that names a venue."""
+        """Take in a connector that names a venue, and says where it is."""
+        name = f"{connector.__module__}.{connector.__qualname__}"
+        if not (isinstance(connector.venue, str) and _VENUE.fullmatch(connector.venue)):
+            raise DeclarationError(f"{name}: venue is {connector.venue!r}; write letters, digits, _ and - alone")
+        if not hasattr(connector, "rest"):
+            raise DeclarationError(f"{name}: say where {connector.venue} is asked: rest = tradeflood.Rest(…)")
         known = self.connectors.get(connector.venue)
         if known and not issubclass(connector, known) and not _again(known, connector):
             raise DeclarationError(
                 f"venue {connector.venue!r} is {known.__module__}.{known.__qualname__} already; "
-                f"{connector.__module__}.{connector.__qualname__} must subclass it to replace it"
+                f"{name} must subclass it to replace it"
             )
         self.connectors[connector.venue] = connector
 
