@@ -1,5 +1,6 @@
 """What people get wrong: one clear line on standard error, the documented exit code, and nothing written."""
 
+import asyncio
 import io
 import json
 import os
@@ -264,13 +265,14 @@ def test_a_store_in_the_home_folder_is_found(monkeypatch, stored):
         assert end.value.code == 0
 
 
-def test_what_the_store_has_never_heard_of_is_no_empty_answer(refused, monkeypatch):
-    monkeypatch.setenv("TRADEFLOOD_STORE", "chdb://./store")
+def test_what_the_store_has_never_heard_of_is_no_empty_answer(stored, capfd):
     with open_store("chdb://./store") as store:
         store.migrate()
-    words = ("trade", "binance:BCT/USDT", *DAY, "--offline")
-    assert "the store holds nothing of binance:BCT/USDT; see what it holds with" in refused("collect", *words)
-    assert "the store holds nothing of okx:NO*" in refused("collect", "market", "okx:NO*", "--offline")
+    for words in (("trade", "binance:BCT/USDT", *DAY), ("market", "okx:NO*")):
+        with pytest.raises(SystemExit) as end:
+            main(["collect", *words, "--offline"])
+        said = f"tradeflood: the store holds nothing of {words[1]}; see what it holds with: tradeflood coverage\n"
+        assert (end.value.code, *capfd.readouterr()) == (2, "", said)
 
 
 def test_a_store_that_was_there_stays_also_if_it_is_empty(venues, stored):
@@ -389,6 +391,15 @@ def test_the_library_refuses_what_is_no_model_or_query():
         tf.collect(tf.Trade, "binance:BTC/USDT", start=5)
     with pytest.raises(UsageError, match="a plan is made of queries"):
         tf.plan("binance:BTC/USDT")
+    with pytest.raises(UsageError, match="candle: no interval \\['1h'\\]; write it as text"):
+        tf.collect(tf.Candle, "binance:BTC/USDT", interval=["1h"])
+    with pytest.raises(UsageError, match='say origin=, such as origin="venue"'):
+        tf.collect(tf.Candle, "binance:BTC/USDT", interval="1h", origin=None)
+    flood = tf.Flood()
+    with pytest.raises(UsageError, match="a stream begins now and ends when you leave it: it has no start"):
+        flood.stream(tf.Trade, "binance:BTC/USDT", start="2024-01-01")
+    with pytest.raises(UsageError, match="only a plan can be run"):
+        asyncio.run(flood.run("binance:BTC/USDT"))
 
 
 def test_the_errors_of_the_library_can_be_told_apart(venues):

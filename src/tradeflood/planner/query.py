@@ -75,7 +75,10 @@ def _variant(model: type[Model], given: dict[str, str]) -> tuple[str, ...]:
     for part in known.values():
         value = given.get(part.name, part.default)
         if value is None:
-            raise UsageError(f'{model.name()}: say {part.name}=, such as {part.name}="1m"')
+            such = part.choices[0] if part.choices else "1m"
+            raise UsageError(f'{model.name()}: say {part.name}=, such as {part.name}="{such}"')
+        if not isinstance(value, str):
+            raise UsageError(f"{model.name()}: no {part.name} {value!r}; write it as text")
         if part.choices and value not in part.choices:
             raise UsageError(f"{model.name()}: no {part.name} {value!r}; there are {', '.join(part.choices)}")
         if part.name == "interval":

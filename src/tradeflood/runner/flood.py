@@ -210,7 +210,12 @@ class Flood:
         return Plan(queries, self.venues, store=HeldRows(self._store) if self._store else None, at=self.clock.now())
 
     async def run(self, plan: Plan, observe: Callable[[Run, Node], None] | None = None) -> Result:
-        """Carry a plan out: one frame per query, in order. What failed is in the frames, beside what did not."""
+        """Carry a plan out: one frame per query, in order. What failed is in the frames, beside what did not.
+
+        Raises UsageError for what is no plan.
+        """
+        if not isinstance(plan, Plan):
+            raise UsageError(f"only a plan can be run, not {plan!r}; make one with plan(…)")
         run = await self.fetch(plan, observe)
         if self._store is None:
             return Result([run.frame(query) for query in plan.queries])
@@ -287,6 +292,10 @@ class Flood:
         believed the venue is asked: `states()` tells what came of it, and a mute subscription is made anew.
         Raises UsageError for what cannot be asked.
         """
+        if bounds := variant.keys() & {"start", "end"}:
+            raise UsageError(
+                f"a stream begins now and ends when you leave it: it has no {' and no '.join(sorted(bounds))}"
+            )
         queries = [Query(model, market, **variant) for market in markets]
         if not queries:
             raise UsageError("say which market, such as binance:BTC/USDT")
