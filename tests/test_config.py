@@ -280,3 +280,25 @@ def test_a_byte_order_mark_is_overlooked(tmp_path):
     path = tmp_path / "t.toml"
     path.write_text('\ufeffstore = "memory://"\n', encoding="utf-8")
     assert load_config(path).store == "memory://"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("STROE", "TRADEFLOOD_STROE: no such setting; did you mean TRADEFLOOD_STORE?"),
+        ("OVERFLOW", "TRADEFLOOD_OVERFLOW: overflow cannot be set so; write it into a configuration file"),
+        ("SPILL_LIMIT", "TRADEFLOOD_SPILL_LIMIT: spill_limit cannot be set so"),
+        ("VENUES__BINANCE", "TRADEFLOOD_VENUES__BINANCE: venues cannot be set so"),
+    ],
+)
+def test_a_variable_that_would_be_overlooked_is_refused(monkeypatch, name, says):
+    monkeypatch.setenv(f"TRADEFLOOD_{name}", "x")
+    with pytest.raises(UsageError) as error:
+        load_config({})
+    assert str(error.value).startswith(says)
+
+
+def test_a_variable_of_somebody_else_is_left_alone(monkeypatch):
+    monkeypatch.setenv("TRADEFLOOD_RECORDINGS", "there")
+    monkeypatch.setenv("TRADEFLOOD_CHAOS_SEEDS", "7")
+    assert load_config({}).record is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -22,6 +23,10 @@ BUSES = ("memory",)
 OVERFLOWS = ("wait", "drop")
 """What becomes of live rows that come while as many wait as may: they wait in the venue's buffers, or are dropped."""
 PREFIX = "TRADEFLOOD_"
+PLAIN = ("bus", "record", "spill", "store")
+"""The keys that the environment may set as well."""
+NEAR = 0.8
+"""How alike two names are, from 0 to 1, of which one may be meant by the other: others may have names of their own there."""
 
 
 @define
@@ -123,8 +128,12 @@ def _from_environment(config: Config) -> Config:
         if not (name.startswith(PREFIX) and value):
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
-        if len(path) == 1 and path[0] in {"store", "bus", "record", "spill"}:
+        if len(path) == 1 and path[0] in PLAIN:
             plain[path[0]] = value
+        elif path[0] in fields_dict(Config) and (path[0] != "venues" or len(path) != 3):
+            raise UsageError(f"{name}: {path[0]} cannot be set so; write it into a configuration file")
+        elif len(path) == 1 and (near := get_close_matches(path[0], PLAIN, 1, NEAR)):
+            raise UsageError(f"{name}: no such setting; did you mean {PREFIX}{near[0].upper()}?")
         elif len(path) == 3 and path[0] == "venues":
             if path[2] not in {"rest_url", "feed_url"}:
                 raise UsageError(f"{name}: no such setting of a venue; there are REST_URL and FEED_URL")
