@@ -142,10 +142,10 @@ class Trades(tf.Binding[tf.Trade], connector=Wrong):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("trade.market = 'ETH/USDT'", "its binding made a row of somewhere ETH/USDT raw"),
-        ("trade.venue = 'binance'", "its binding made a row of binance BTC/USDT raw"),
-        ("trade.kind = 'merged'", "its binding made a row of somewhere BTC/USDT merged"),
-        ("trade = 'text'", "its binding made a str instead of a trade"),
+        ("trade.market = 'ETH/USDT'", "the binding wrong_module.Trades made a row of somewhere ETH/USDT raw"),
+        ("trade.venue = 'binance'", "the binding wrong_module.Trades made a row of binance BTC/USDT raw"),
+        ("trade.kind = 'merged'", "the binding wrong_module.Trades made a row of somewhere BTC/USDT merged"),
+        ("trade = 'text'", "the binding wrong_module.Trades made a str instead of a trade"),
         ("trade.venue_time = None", "a row whose values have other types than its fields"),
         ("trade.price = 1.5", "a row whose values have other types than its fields"),
     ],

@@ -317,7 +317,16 @@ class Run:
                 f"{work.ask.dataset.label}: its binding returned {made!r} unpacked; mark a @turn_execution"
             )
         else:
-            self._take_rows(work, [exact(row) for row in _as_asked(work.ask, list(made))], None)
+            self._take_rows(
+                work,
+                [
+                    exact(row)
+                    for row in _as_asked(
+                        work.ask, self._binding(work.ask.venue, work.ask.model, work.ask.variant), list(made)
+                    )
+                ],
+                None,
+            )
             self._inherit(work)
 
     def _inherit(self, work: Work) -> None:
@@ -512,7 +521,10 @@ class Run:
             try:
                 models = node.packed.get(key)
                 if models is None:
-                    models = [exact(model) for model in _as_asked(want.into.ask, list(want.step.models(rows)))]
+                    models = [
+                        exact(model)
+                        for model in _as_asked(want.into.ask, want.step.binding, list(want.step.models(rows)))
+                    ]
                     if want.step.binding.numbering is Numbering.NONE:
                         models = number_equals(models)
                     node.packed[key], node.unproven[key] = models, unproven(models, node.clock)
@@ -772,26 +784,22 @@ def _past(dataset: Dataset, start: int, end: int, now: int) -> Claim:
     return Claim(dataset, start, end, State.LOST, None, PAST_HORIZON, as_of=now)
 
 
-def _as_asked(ask: Ask, rows: list[Any]) -> list[Any]:
+def _as_asked(ask: Ask, binding: Binding[Any], rows: list[Any]) -> list[Any]:
     """Rows that a binding made, where each is of the dataset that was asked for.
 
     Raises DeclarationError that names what the first other one is of: it would be stored where nobody asked for it.
     """
+    who = f"{ask.dataset.label}: the binding {type(binding).__module__}.{type(binding).__qualname__} made"
     for kind in dict.fromkeys(map(type, rows)):
         if not issubclass(kind, ask.model):
-            raise DeclarationError(
-                f"{ask.dataset.label}: its binding made a {kind.__name__} instead of a {ask.model.name()}"
-            )
-    names, wanted = (
-        ["venue", "market", *(part.name for part in ask.model.variants())],
-        [ask.venue, ask.market, *ask.variant],
-    )
+            raise DeclarationError(f"{who} a {kind.__name__} instead of a {ask.model.name()}")
+    wanted = {"venue": ask.venue, "market": ask.market, **ask.model.variant_words(ask.variant)}
     if ask.market == "*":  # a list of all markets
-        del names[1], wanted[1]
-    places = attrgetter(*names, names[0])  # of one name alone it would give no tuple
+        del wanted["market"]
+    places = attrgetter(*wanted, "venue")  # of one name alone it would give no tuple
     for found in dict.fromkeys(map(places, rows)):
-        if found[:-1] != tuple(wanted):
-            raise DeclarationError(f"{ask.dataset.label}: its binding made a row of {' '.join(map(str, found[:-1]))}")
+        if found[:-1] != tuple(wanted.values()):
+            raise DeclarationError(f"{who} a row of {' '.join(map(str, found[:-1]))}")
     return rows
 
 
