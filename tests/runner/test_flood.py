@@ -393,6 +393,7 @@ def test_an_interrupted_cell_of_a_notebook_leaves_no_work_behind():
     told = []
 
     async def work():
+        await asyncio.sleep(0.2)  # as long as a thread is being made, Python may lose an interrupt in a finalizer
         os.kill(os.getpid(), signal.SIGINT)
         try:
             await asyncio.sleep(60)
@@ -405,8 +406,10 @@ def test_an_interrupted_cell_of_a_notebook_leaves_no_work_behind():
             run_sync(work)
         assert told == ["closed"]
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests side by side ignores it
     loop = asyncio.new_event_loop()  # `asyncio.run` would take the signal for itself
     try:
         loop.run_until_complete(cell())
     finally:
         loop.close()
+        signal.signal(signal.SIGINT, before)
