@@ -1,6 +1,7 @@
 """Markets that a venue drops, or takes up, while they are collected: nothing ends for the others, and nothing is overlooked."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -36,17 +37,27 @@ def changing(monkeypatch):
     return spans
 
 
-def run(store, *markets, start=START, seconds=32):
-    """The report of a run, its failures as one text, and the market → newest row of what it collected."""
+def run(store, *markets, start=START, seconds=32, over=None, heard=None):
+    """Market → newest row of what a run collected, in seconds, and its failures as one text.
+
+    `over` replaces a venue's settings; `heard` is filled with the markets of which live rows came.
+    """
 
     async def main():
         plugins.load()
         async with serve(seed=5, venues=["binance", "okx"], speed=SPEED, start=start) as served:
             wants = [{"model": "trade", "markets": list(some), "history": "10s"} for some in markets]
-            told = {"store": store, "venues": served.settings(), "collect": wants}
+            told = {"store": store, "venues": served.settings() | (over or {}), "collect": wants}
             patience = Patience(attempts=2, first_delay=20 * MS)
             async with Flood(told, clock=VenueTime(served.clock), patience=patience) as flood:
-                report = await Runner(flood).run(asyncio.Event(), seconds * SECOND)
+                runner = Runner(flood)
+                report = await runner.run(asyncio.Event(), seconds * SECOND)
+                if heard is not None:
+                    heard.update(
+                        f"{line.dataset.venue}:{line.dataset.market}"
+                        for line in report.collected
+                        if runner.stream.reached(line.dataset)
+                    )
         newest = {
             f"{line.dataset.venue}:{line.dataset.market}": (line.last - START) / SECOND for line in report.collected
         }
@@ -87,10 +98,26 @@ def test_a_market_that_a_venue_takes_up_on_the_way_is_collected(changing, monkey
     monkeypatch.setattr("tradeflood.runner.runner.RESOLVE_EVERY", 8 * SECOND, raising=False)
     monkeypatch.setattr("tradeflood.runner.runner.PASS_EVERY", SECOND // 2)
     changing["ETH/USDT"] = (4, 1e9)
-    newest, failures = run("memory://", ["okx:*/USDT"])
+    heard = set()
+    newest, failures = run("memory://", ["okx:*/USDT"], heard=heard)
     assert newest["okx:ETH/USDT"] > 20
     assert newest["okx:BTC/USDT"] > 25
+    assert {"okx:BTC/USDT", "okx:ETH/USDT"} <= heard  # by a feed, not only by asking
     assert failures == ""
+
+
+@pytest.mark.loopback
+def test_a_venue_that_does_not_list_its_markets_keeps_nobody_waiting(monkeypatch):
+    """It takes connections and says nothing: the others are collected meanwhile, live too."""
+    monkeypatch.setattr("tradeflood.runner.runner.FOUND_WITHIN", 0.3)
+    heard = set()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(100)
+        over = {"okx": {"rest_url": f"http://127.0.0.1:{silent.getsockname()[1]}"}}
+        newest, _ = run("memory://", ["okx:*/USDT"], ["binance:BTC/USDT"], over=over, heard=heard)
+    assert newest["binance:BTC/USDT"] > 25
+    assert heard == {"binance:BTC/USDT"}
 
 
 @pytest.mark.loopback

@@ -324,7 +324,7 @@ class Flood:
             for error in (await self.names.unknown(silent, self.network)).values():
                 raise error
             asks += await self.asks(queries)
-            return tuple(self._subscribed(ask)[0] for ask in asks)
+            return self.subscriptions(asks)
 
         stream: Stream[Any] = Stream(
             prepare, self.network, self.recorder, fast=fast, drops=overflow == "drop", witness=witness
@@ -339,6 +339,10 @@ class Flood:
         """Whether the venue's feed says no to a market that it does not know."""
         feed = self.venues.connector(query.venue).feed
         return feed is None or feed.refuses
+
+    def subscriptions(self, asks: Sequence[Ask]) -> tuple[Subscription, ...]:
+        """What a stream listens to for datasets that are known."""
+        return tuple(self._subscribed(ask)[0] for ask in asks)
 
     def _subscribed(self, ask: Ask) -> tuple[Subscription, Numbering]:
         """The subscription of an ask, and what the ids of its rows say of one another."""

@@ -22,6 +22,7 @@ from tradeflood.runner.beside import Beside
 from tradeflood.runner.execute import to_its_end
 from tradeflood.runner.flood import Flood, held_frame
 from tradeflood.runner.keeper import Keeper
+from tradeflood.runner.line import ended
 from tradeflood.runner.outlet import Outlet, state_of
 from tradeflood.runner.refill import Refiller
 from tradeflood.runner.spill import Spill
@@ -38,6 +39,7 @@ BATCH_AGE = SECOND
 PASS_EVERY = 5 * SECOND
 LIST_EVERY = 60 * SECOND  # of lists, such as tickers and markets
 RESOLVE_EVERY = HOUR  # of patterns, in which markets may have appeared
+FOUND_WITHIN = 3.0  # seconds that the feeds wait until every venue has told its markets: then the fewest connections do
 SETTLE_WITHIN = 15.0  # seconds that the last pass may take
 REMEMBERED = 200  # failures that a report tells: the newest
 HISTORY = "10m"
@@ -107,6 +109,7 @@ class Runner:
         self._search_at, self._search_in = 0, PASS_EVERY
         self._patterns: list[tuple[Query[Any], int]] = []
         self._resolve_at = 0
+        self._sought, self._news = asyncio.Event(), asyncio.Event()
         self._believed: set[tuple[str, str]] = set()
         """Markets that were collected before, those that a venue's list names, and those that were looked at because the venue refuses them."""
         self._heard = False
@@ -136,11 +139,6 @@ class Runner:
         ]
         self._resolve_at = began + RESOLVE_EVERY
         ender = asyncio.create_task(self._end(stop, duration))
-        try:
-            await self._find_until(stop)
-        except BaseException:
-            ender.cancel()
-            raise
         live = asyncio.create_task(self._live(store))
         try:
             await self._passes(stop, live)
@@ -200,31 +198,44 @@ class Runner:
         entries = [number for number, want in enumerate(self._flood.config.collect) if market in want.markets]
         return f"collect[{entries[0]}]: {error}" if entries else str(error)
 
-    async def _find_until(self, stop: asyncio.Event) -> None:
-        """Find what can be, until told to stop: a venue that does not answer would be waited for, for minutes."""
-        finding: asyncio.Task[Any] = asyncio.create_task(self._find())
-        stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({finding, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            finding.cancel()
-            await asyncio.wait({finding, stopping})
-        if not finding.cancelled():
-            finding.result()
+    async def _seek(self, stop: asyncio.Event) -> None:
+        """Find what can be, and look again: for what could not, and, seldom, for markets that have appeared."""
+        while not stop.is_set():
+            now = self._clock.now()
+            if self._resolve_at <= now:
+                self._resolve_at, self._search_at, found = now + RESOLVE_EVERY, now, self._patterns
+                self._unfound, self._patterns = self._unfound + found, []
+            if self._unfound and self._search_at <= now:
+                await self._find()
+            self._sought.set()
+            self._news.set()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
 
     async def _find(self) -> None:
-        """Resolve what is wanted into datasets; a venue whose list fails is named, and tried again later.
-
-        So is a pattern that matches nothing any more of what was collected before. Raises UsageError where nothing ever was.
-        """
+        """Resolve what is wanted into datasets, venue beside venue: one that does not answer keeps nobody from the others."""
         todo, self._unfound = self._unfound, []
         self._search_at = self._clock.now() + self._search_in
         self._search_in = min(2 * self._search_in, LIST_EVERY)
+        by_venue: dict[str, list[tuple[Query[Any], int]]] = {}
         for query, since in todo:
             if query.model.time is None:
                 self._lists[query] = 0
-                continue
+            else:
+                by_venue.setdefault(query.venue, []).append((query, since))
+        finding = [asyncio.create_task(self._find_in(some)) for some in by_venue.values()]
+        try:
+            await asyncio.gather(*finding)
+        finally:
+            await ended(*finding)
+
+    async def _find_in(self, wants: Sequence[tuple[Query[Any], int]]) -> None:
+        """Resolve what is wanted of one venue; where its list fails, that is named, and tried again later.
+
+        So is a pattern that matches nothing any more of what was collected before. Raises UsageError where nothing ever was.
+        """
+        known = set(self.refiller.targets)
+        for query, since in wants:
             try:
                 asks = await self._flood.asks([query])
             except UsageError as error:  # the venue has answered, and knows no such market
@@ -245,6 +256,14 @@ class Runner:
                 self._patterns.append((query, since))
             for ask in asks:
                 self.refiller.add(*self.beside.add(ask, since))
+        if self.stream is not None:  # else it will begin with them
+            new = [ask for ask in self._streamed() if ask.venue == wants[0][0].venue and ask.dataset not in known]
+            self.stream.listen(self._flood.subscriptions(new))
+        self._news.set()
+
+    def _streamed(self) -> list[Ask]:
+        """What is collected and has a feed."""
+        return [target.ask for target in self.refiller.targets.values() if target.binding.has_live()]
 
     # ---------------------------------------------------------------- passes over what is missing
 
@@ -253,32 +272,30 @@ class Runner:
 
         What is under way then is given up: the last pass asks for the edges, what lies further back waits for the next run.
         """
-        loops: dict[str, asyncio.Task[Any]] = {"": asyncio.create_task(self._look_beside(stop))}
+        loops: dict[str, asyncio.Task[Any]] = {}
+        always = [live, asyncio.create_task(self._look_beside(stop)), asyncio.create_task(self._seek(stop))]
         stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        news: asyncio.Task[Any] = asyncio.create_task(self._news.wait())
         try:
             while not stop.is_set():
-                now = self._clock.now()
-                if self._resolve_at <= now:
-                    self._resolve_at, self._search_at, found = now + RESOLVE_EVERY, now, self._patterns
-                    self._unfound, self._patterns = self._unfound + found, []
-                if self._unfound and self._search_at <= now:
-                    await self._find_until(stop)
                 for venue in self._venues():
                     if venue not in loops:
                         loops[venue] = asyncio.create_task(self._pass_over(venue, stop))
-                going = {
-                    task for task in (live, *loops.values()) if not task.done()
-                }  # where nothing is streamed, live is over
-                await asyncio.wait({stopping, *going}, timeout=PASS_EVERY / SECOND, return_when=asyncio.FIRST_COMPLETED)
-                for task in (live, *loops.values()):
+                if news.done():
+                    self._news.clear()
+                    news = asyncio.create_task(self._news.wait())
+                tasks = [*always, *loops.values()]
+                going = {task for task in tasks if not task.done()}  # where the feeds refuse everything, live is over
+                await asyncio.wait(
+                    {stopping, news, *going}, timeout=PASS_EVERY / SECOND, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in tasks:
                     if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                         raise error
-                if not self._is_heard() and self._passed >= set(self._venues()):
+                if not self._is_heard() and self._sought.is_set() and self._passed >= set(self._venues()):
                     raise self._nobody()
         finally:
-            for task in (stopping, *loops.values()):
-                task.cancel()
-            await asyncio.wait({stopping, *loops.values()})
+            await ended(stopping, news, *always[1:], *loops.values())
 
     def _venues(self) -> list[str]:
         """The venues that there is anything to ask of; those whose markets are not known yet come when they are."""
@@ -364,9 +381,11 @@ class Runner:
 
     async def _live(self, store: KnownStore) -> None:
         """Take rows as they come, write them with their claims, batch by batch; the rest when it is ended."""
-        asks = [target.ask for target in self.refiller.targets.values() if target.binding.has_live()]
-        if not asks:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FOUND_WITHIN):
+                await self._sought.wait()
+        while not (asks := self._streamed()):
+            await self._clock.sleep(BATCH_AGE)
         self.stream = self.refiller.stream = stream = self._flood.stream_of(asks)
         outlet = self.outlet
         assert outlet is not None
@@ -378,16 +397,17 @@ class Runner:
                 rows, proofs = (stream.take(), stream.proofs()) if outlet.takes else ([], [])
                 await to_its_end(keeper.write, rows, proofs)  # one batch after the other, also at the end
                 if stream.failed is not None:
-                    if not self._are_gone(asks, stream.failed):
+                    if not self._are_gone(stream.failed):
                         raise stream.failed
                     return  # it was named when they were refused
         finally:
             await stream.close()
             await asyncio.to_thread(keeper.close, stream.take(), stream.proofs())
 
-    def _are_gone(self, asks: Sequence[Ask], error: BaseException) -> bool:
+    def _are_gone(self, error: BaseException) -> bool:
         """Whether the feeds refuse nothing but markets that were there once: that ends their streams, not the run."""
-        return isinstance(error, UsageError) and all((ask.venue, ask.market) in self._believed for ask in asks)
+        gone = ((ask.venue, ask.market) in self._believed for ask in self._streamed())
+        return isinstance(error, UsageError) and all(gone)
 
     # ---------------------------------------------------------------- the report
 

@@ -178,9 +178,17 @@ class Stream(Generic[M]):
         subscriptions = () if self._closed else await self._prepare()
         if self._closed:  # perhaps meanwhile: nobody would end what began now
             return
-        self.subscriptions = subscriptions
+        self.listen(subscriptions)
+        if self._witness is not None and self._places:
+            self._start(self._witness(self))
+
+    def listen(self, subscriptions: Sequence[Subscription]) -> None:
+        """Listen to these from now on, beside what there is: on connections of their own."""
+        if self._closed:
+            return
+        self.subscriptions = (*self.subscriptions, *subscriptions)
         now = self._network.clock.now()
-        for subs in packed(self.subscriptions):
+        for subs in packed(subscriptions):
             if subs[0].topic is None:
                 self._asked[subs[0].ask.dataset] = now
                 self._start(
@@ -198,8 +206,6 @@ class Stream(Generic[M]):
                 for place in sorted(group.places, key=_follows):
                     self._places.setdefault(place.channel.sub.ask.dataset, []).append(place)
                 self._start(self._keep(group))
-        if self._witness is not None and self._places:
-            self._start(self._witness(self))
 
     async def _keep(self, group: Group) -> None:
         """Keep a group's connection; a group whose every topic is refused fails the stream where it is the last one."""
