@@ -128,35 +128,39 @@ def tradeflood_stores():
 
 
 BINDING = """
+import tradeflood as tf
 from decimal import Decimal
 
-class Trades(tf.Binding[tf.Trade], connector=Wrong):
+class Wrong{number}(tf.Connector):
+    venue = "wrong{number}"
+    rest = tf.Rest("https://example.com", tf.Budget("requests", 1, per=tf.minutes(1)))
+
+class Trades{number}(tf.Binding[tf.Trade], connector=Wrong{number}):
     def __call__(self, venue, ask):
         one, at = Decimal(1), ask.spans[0][0]
         trade = tf.Trade(ask.venue, ask.market, "raw", "1", one, one, tf.Side.BUY, at)
         {change}
         return [trade]
 """
+CHANGES = {
+    "trade.market = 'ETH/USDT'": "the binding wrong_module.Trades0 made a row of wrong0 ETH/USDT raw",
+    "trade.venue = 'binance'": "the binding wrong_module.Trades1 made a row of binance BTC/USDT raw",
+    "trade.kind = 'merged'": "the binding wrong_module.Trades2 made a row of wrong2 BTC/USDT merged",
+    "trade = 'text'": "the binding wrong_module.Trades3 made a str instead of a trade",
+    "trade.venue_time = None": "a row whose values have other types than its fields",
+    "trade.price = 1.5": "a row whose values have other types than its fields",
+}
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("trade.market = 'ETH/USDT'", "the binding wrong_module.Trades made a row of somewhere ETH/USDT raw"),
-        ("trade.venue = 'binance'", "the binding wrong_module.Trades made a row of binance BTC/USDT raw"),
-        ("trade.kind = 'merged'", "the binding wrong_module.Trades made a row of somewhere BTC/USDT merged"),
-        ("trade = 'text'", "the binding wrong_module.Trades made a str instead of a trade"),
-        ("trade.venue_time = None", "a row whose values have other types than its fields"),
-        ("trade.price = 1.5", "a row whose values have other types than its fields"),
-    ],
-)
-def test_rows_that_nobody_asked_for_are_not_stored(room, change, says):
+def test_rows_that_nobody_asked_for_are_not_stored(room):
     """Of another market, or of another venue, they would lie among what its own connector collected."""
-    room.write("wrong", VENUE.format(name="Wrong") + BINDING.format(change=change))
-    words = "collect trade somewhere:BTC/USDT --start 2024-01-01 --end 2024-01-02"
-    for code, out, err in room.run(f"{words} --out csv", f"{words} --out store"):
-        assert (code, out, err.count("\n")) == (1, "", 1)
-        assert says in err
+    room.write("wrong", "".join(BINDING.format(number=number, change=change) for number, change in enumerate(CHANGES)))
+    words = "collect trade wrong{}:BTC/USDT --start 2024-01-01 --end 2024-01-02 --out {}"
+    for out in ("csv", "store"):
+        told = room.run(*(words.format(number, out) for number in range(len(CHANGES))))
+        for (code, printed, err), says in zip(told, CHANGES.values(), strict=True):
+            assert (code, printed, err.count("\n")) == (1, "", 1)
+            assert says in err
     assert not (room.folder / "store").exists()
 
 

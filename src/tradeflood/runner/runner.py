@@ -304,7 +304,9 @@ class Runner:
     async def _pass_over(self, venue: str, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self._heard |= await self._attempt(venue)
-            self._passed.add(venue)
+            if venue not in self._passed:
+                self._passed.add(venue)
+                self._news.set()
             await self._refuse_unknown(venue)
             if venue not in self.refiller.behind:
                 with suppress(TimeoutError):
