@@ -7,6 +7,7 @@ import pytest
 
 from tradeflood import plugins
 from tradeflood.errors import UsageError
+from tradeflood.models import Candle, Trade
 from tradeflood.models.time import MS, SECOND, parse_time
 from tradeflood.replay.desk import Desk
 from tradeflood.replay.server import serve
@@ -124,3 +125,31 @@ def test_a_venue_that_does_not_list_its_markets_keeps_nobody_waiting(monkeypatch
 def test_a_pattern_that_never_matched_names_its_entry():
     with pytest.raises(UsageError, match=r"collect\[1\]: okx: no market matches 'NOPE\*'; list them with"):
         run("memory://", ["binance:BTC/USDT"], ["okx:NOPE*"])
+
+
+@pytest.mark.loopback
+def test_what_a_venue_tells_after_its_feed_has_begun_is_heard_once(monkeypatch):
+    """Its trades are found, the feed begins, and then its candles are found."""
+    found = Flood.asks
+
+    async def slow(flood, queries):
+        if any(query.model is Candle for query in queries):
+            await asyncio.sleep(1)
+        return await found(flood, queries)
+
+    async def main():
+        plugins.load()
+        async with serve(seed=5, venues=["okx"], speed=SPEED, start=START) as served:
+            wants = [{"model": "trade", "markets": ["okx:*/USDT"], "history": "10s"}]
+            wants.append({"model": "candle", "interval": "1m", "markets": ["okx:*/USDT"], "history": "10s"})
+            told = {"store": "memory://", "venues": served.settings(), "collect": wants}
+            async with Flood(told, clock=VenueTime(served.clock)) as flood:
+                runner = Runner(flood)
+                await runner.run(asyncio.Event(), 16 * SECOND)
+                return [sub.ask.dataset for sub in runner.stream.subscriptions]
+
+    monkeypatch.setattr("tradeflood.runner.runner.FOUND_WITHIN", 0.1)
+    monkeypatch.setattr(Flood, "asks", slow)
+    heard = asyncio.run(asyncio.wait_for(main(), 20))
+    assert len(heard) == len(set(heard))
+    assert {dataset.model for dataset in heard} == {Trade, Candle}

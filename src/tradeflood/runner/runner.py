@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
@@ -110,6 +110,7 @@ class Runner:
         self._patterns: list[tuple[Query[Any], int]] = []
         self._resolve_at = 0
         self._sought, self._news = asyncio.Event(), asyncio.Event()
+        self._given: set[Dataset] = set()
         self._believed: set[tuple[str, str]] = set()
         """Markets that were collected before, those that a venue's list names, and those that were looked at because the venue refuses them."""
         self._heard = False
@@ -234,7 +235,6 @@ class Runner:
 
         So is a pattern that matches nothing any more of what was collected before. Raises UsageError where nothing ever was.
         """
-        known = set(self.refiller.targets)
         for query, since in wants:
             try:
                 asks = await self._flood.asks([query])
@@ -257,13 +257,18 @@ class Runner:
             for ask in asks:
                 self.refiller.add(*self.beside.add(ask, since))
         if self.stream is not None:  # else it will begin with them
-            new = [ask for ask in self._streamed() if ask.venue == wants[0][0].venue and ask.dataset not in known]
-            self.stream.listen(self._flood.subscriptions(new))
+            self.stream.listen(self._flood.subscriptions(self._to_be_heard({wants[0][0].venue})))
         self._news.set()
 
     def _streamed(self) -> list[Ask]:
         """What is collected and has a feed."""
         return [target.ask for target in self.refiller.targets.values() if target.binding.has_live()]
+
+    def _to_be_heard(self, venues: Collection[str]) -> list[Ask]:
+        """What is collected of some venues, has a feed, and was not given out here before."""
+        new = [ask for ask in self._streamed() if ask.venue in venues and ask.dataset not in self._given]
+        self._given |= {ask.dataset for ask in new}
+        return new
 
     # ---------------------------------------------------------------- passes over what is missing
 
@@ -386,7 +391,7 @@ class Runner:
         with suppress(TimeoutError):
             async with asyncio.timeout(FOUND_WITHIN):
                 await self._sought.wait()
-        while not (asks := self._streamed()):
+        while not (asks := self._to_be_heard(self._venues())):
             await self._clock.sleep(BATCH_AGE)
         self.stream = self.refiller.stream = stream = self._flood.stream_of(asks)
         outlet = self.outlet
