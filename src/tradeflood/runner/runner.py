@@ -39,7 +39,7 @@ BATCH_AGE = SECOND
 PASS_EVERY = 5 * SECOND
 LIST_EVERY = 60 * SECOND  # of lists, such as tickers and markets
 RESOLVE_EVERY = HOUR  # of patterns, in which markets may have appeared
-FOUND_WITHIN = 3.0  # seconds that the feeds wait until every venue has told its markets: then the fewest connections do
+FOUND_WITHIN = 3.0  # seconds that all wait until every venue has told its markets: then the fewest connections do
 SETTLE_WITHIN = 15.0  # seconds that the last pass may take
 REMEMBERED = 200  # failures that a report tells: the newest
 HISTORY = "10m"
@@ -110,7 +110,8 @@ class Runner:
         self._patterns: list[tuple[Query[Any], int]] = []
         self._resolve_at = 0
         self._sought, self._news = asyncio.Event(), asyncio.Event()
-        self._given: set[Dataset] = set()
+        self._finding: set[str] = set()  # venues that are asked for their markets: what they have is not asked for yet
+        self._given: set[Dataset] = set()  # what the stream was given
         self._believed: set[tuple[str, str]] = set()
         """Markets that were collected before, those that a venue's list names, and those that were looked at because the venue refuses them."""
         self._heard = False
@@ -140,6 +141,7 @@ class Runner:
         ]
         self._resolve_at = began + RESOLVE_EVERY
         ender = asyncio.create_task(self._end(stop, duration))
+        enough = asyncio.get_running_loop().call_later(FOUND_WITHIN, self._enough)
         live = asyncio.create_task(self._live(store))
         try:
             await self._passes(stop, live)
@@ -151,6 +153,7 @@ class Runner:
         finally:
             live.cancel()
             ender.cancel()
+            enough.cancel()
             await asyncio.wait(
                 {live}
             )  # not `await live`: whoever ends a run may be told to stop meanwhile, and hears of it
@@ -208,10 +211,14 @@ class Runner:
                 self._unfound, self._patterns = self._unfound + found, []
             if self._unfound and self._search_at <= now:
                 await self._find()
-            self._sought.set()
-            self._news.set()
+            self._enough()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
+
+    def _enough(self) -> None:
+        """What is found by now is collected; what comes later is taken up then."""
+        self._sought.set()
+        self._news.set()
 
     async def _find(self) -> None:
         """Resolve what is wanted into datasets, venue beside venue: one that does not answer keeps nobody from the others."""
@@ -224,13 +231,14 @@ class Runner:
                 self._lists[query] = 0
             else:
                 by_venue.setdefault(query.venue, []).append((query, since))
-        finding = [asyncio.create_task(self._find_in(some)) for some in by_venue.values()]
+        self._finding |= by_venue.keys()
+        finding = [asyncio.create_task(self._find_in(venue, some)) for venue, some in by_venue.items()]
         try:
             await asyncio.gather(*finding)
         finally:
             await ended(*finding)
 
-    async def _find_in(self, wants: Sequence[tuple[Query[Any], int]]) -> None:
+    async def _find_in(self, venue: str, wants: Sequence[tuple[Query[Any], int]]) -> None:
         """Resolve what is wanted of one venue; where its list fails, that is named, and tried again later.
 
         So is a pattern that matches nothing any more of what was collected before. Raises UsageError where nothing ever was.
@@ -240,9 +248,7 @@ class Runner:
                 asks = await self._flood.asks([query])
             except UsageError as error:  # the venue has answered, and knows no such market
                 self._heard = True
-                if not any(
-                    venue == query.venue and fnmatchcase(market, query.pattern) for venue, market in self._believed
-                ):
+                if not any(place == venue and fnmatchcase(market, query.pattern) for place, market in self._believed):
                     raise UsageError(self._placed(query.market, error)) from error
                 self._fail(error)
                 self._unfound.append((query, since))
@@ -257,7 +263,8 @@ class Runner:
             for ask in asks:
                 self.refiller.add(*self.beside.add(ask, since))
         if self.stream is not None:  # else it will begin with them
-            self.stream.listen(self._flood.subscriptions(self._to_be_heard({wants[0][0].venue})))
+            self.stream.listen(self._flood.subscriptions(self._to_be_heard({venue})))
+        self._finding.discard(venue)
         self._news.set()
 
     def _streamed(self) -> list[Ask]:
@@ -283,8 +290,8 @@ class Runner:
         news: asyncio.Task[Any] = asyncio.create_task(self._news.wait())
         try:
             while not stop.is_set():
-                for venue in self._venues():
-                    if venue not in loops:
+                for venue in self._venues() if self._sought.is_set() else ():
+                    if venue not in loops and venue not in self._finding:
                         loops[venue] = asyncio.create_task(self._pass_over(venue, stop))
                 if news.done():
                     self._news.clear()
@@ -297,7 +304,8 @@ class Runner:
                 for task in tasks:
                     if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                         raise error
-                if not self._is_heard() and self._sought.is_set() and self._passed >= set(self._venues()):
+                tried = self._sought.is_set() and not self._finding and self._passed >= set(self._venues())
+                if tried and not self._is_heard():
                     raise self._nobody()
         finally:
             await ended(stopping, news, *always[1:], *loops.values())
@@ -388,9 +396,7 @@ class Runner:
 
     async def _live(self, store: KnownStore) -> None:
         """Take rows as they come, write them with their claims, batch by batch; the rest when it is ended."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FOUND_WITHIN):
-                await self._sought.wait()
+        await self._sought.wait()
         while not (asks := self._to_be_heard(self._venues())):
             await self._clock.sleep(BATCH_AGE)
         self.stream = self.refiller.stream = stream = self._flood.stream_of(asks)
