@@ -208,9 +208,8 @@ async def stream_job(
         reader.cancel()
         await asyncio.gather(reader, ender, teller, return_exceptions=True)
         failed = None if reader.cancelled() else reader.exception()
-        if keeper is not None and not isinstance(
-            failed, StoreError
-        ):  # claims that grow may be about rows that it has not
+        # Where the store refused the last rows, claims that grow may be about these.
+        if keeper is not None and not isinstance(failed, StoreError):
             await asyncio.to_thread(keeper.close, rows.take(), rows.proofs())
     if failed is not None:
         raise failed

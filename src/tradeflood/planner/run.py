@@ -317,16 +317,9 @@ class Run:
                 f"{work.ask.dataset.label}: its binding returned {made!r} unpacked; mark a @turn_execution"
             )
         else:
-            self._take_rows(
-                work,
-                [
-                    exact(row)
-                    for row in _as_asked(
-                        work.ask, self._binding(work.ask.venue, work.ask.model, work.ask.variant), list(made)
-                    )
-                ],
-                None,
-            )
+            ask = work.ask
+            rows = _as_asked(ask, self._binding(ask.venue, ask.model, ask.variant), list(made))
+            self._take_rows(work, [exact(row) for row in rows], None)
             self._inherit(work)
 
     def _inherit(self, work: Work) -> None:
@@ -521,10 +514,8 @@ class Run:
             try:
                 models = node.packed.get(key)
                 if models is None:
-                    models = [
-                        exact(model)
-                        for model in _as_asked(want.into.ask, want.step.binding, list(want.step.models(rows)))
-                    ]
+                    made = _as_asked(want.into.ask, want.step.binding, list(want.step.models(rows)))
+                    models = [exact(model) for model in made]
                     if want.step.binding.numbering is Numbering.NONE:
                         models = number_equals(models)
                     node.packed[key], node.unproven[key] = models, unproven(models, node.clock)

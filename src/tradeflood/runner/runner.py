@@ -154,9 +154,8 @@ class Runner:
             live.cancel()
             ender.cancel()
             enough.cancel()
-            await asyncio.wait(
-                {live}
-            )  # not `await live`: whoever ends a run may be told to stop meanwhile, and hears of it
+            # Not `await live`: whoever ends a run may be told to stop meanwhile, and hears of it.
+            await asyncio.wait({live})
             if not live.cancelled():
                 live.result()
         self._flood.observe("settle.begun")
