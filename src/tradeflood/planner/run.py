@@ -531,7 +531,7 @@ class Run:
             if page.margin and _interval(bound, want.turn.args):  # what lies beyond has told what it was to tell
                 taken = [model for model in models if getattr(model, model.time or "") < page.end]
             taken = _no_worse(want, taken, node.unproven.get(key, frozenset()))
-            want.into.grain = max(want.into.grain, 1 if bound.spec.pages is None else bound.spec.pages.grain)
+            want.into.grain = max(want.into.grain, bound.grain)
             self._take_rows(want.into, taken, node.reply, node.clock)
         if span is not None and span[0] < span[1]:
             want.covered.append(span)

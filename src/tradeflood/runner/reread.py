@@ -260,8 +260,7 @@ class _Venue:
                     row.closed = interval(row.interval).next(row.open_time) <= clock
                 if hasattr(row, "received_at"):
                     row.received_at = exchange.at
-            pages = shape.bound.spec.pages
-            self._rows.take(models, 1 if pages is None else pages.grain)
+            self._rows.take(models, shape.bound.grain)
         if not read:
             self._anew.blame(errors[0])
 

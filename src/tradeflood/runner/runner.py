@@ -211,8 +211,7 @@ class Runner:
             if self._unfound and self._search_at <= now:
                 await self._find()
             self._enough()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
+            await _next_turn(stop)
 
     def _enough(self) -> None:
         """What is found by now is collected; what comes later is taken up then."""
@@ -245,14 +244,11 @@ class Runner:
         for query, since in wants:
             try:
                 asks = await self._flood.asks([query])
-            except UsageError as error:  # the venue has answered, and knows no such market
-                self._heard = True
-                if not any(place == venue and fnmatchcase(market, query.pattern) for place, market in self._believed):
-                    raise UsageError(self._placed(query.market, error)) from error
-                self._fail(error)
-                self._unfound.append((query, since))
-                continue
-            except (VenueError, TransportError, StoreError) as error:
+            except (VenueError, TransportError, StoreError, UsageError) as error:
+                if isinstance(error, UsageError):  # the venue has answered, and knows no such market
+                    self._heard = True
+                    if not any(place == venue and fnmatchcase(name, query.pattern) for place, name in self._believed):
+                        raise UsageError(self._placed(query.market, error)) from error
                 self._fail(error)
                 self._unfound.append((query, since))
                 continue
@@ -321,8 +317,7 @@ class Runner:
                 self._news.set()
             await self._refuse_unknown(venue)
             if venue not in self.refiller.behind:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
+                await _next_turn(stop)
 
     async def _look_beside(self, stop: asyncio.Event) -> None:
         assert self.outlet is not None
@@ -331,8 +326,7 @@ class Runner:
                 await asyncio.to_thread(self.beside.look, self._clock.now())
             except StoreError as error:
                 self.outlet.refused(state_of(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
+            await _next_turn(stop)
 
     async def _attempt(self, venue: str, *, settle: bool = False) -> bool:
         """A pass over a venue, or none while the store refuses; whether anything answered."""
@@ -442,6 +436,12 @@ class Runner:
         pauses = self._flood.network.limiter.pauses()
         lists = {f"{query.model.name()} {query.market}": len(held_frame(query, store)) for query in self._lists}
         return Report(collected, failures, began, self._clock.now(), spilled, lost, dropped, findings, pauses, lists)
+
+
+async def _next_turn(stop: asyncio.Event) -> None:
+    """Wait until the next pass is due, or until told to stop."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), PASS_EVERY / SECOND)
 
 
 def _wants(flood: Flood) -> Iterator[tuple[Query[Any], str | None]]:

@@ -145,6 +145,8 @@ class BoundTurn(Generic[P, R]):
         self.budget = connector.budget_of(spec.budget)
         self.lane: Lane = (connector.venue, self.budget.name)
         self._interval = spec.where.get("interval")
+        self.grain = 1 if spec.pages is None else spec.pages.grain
+        """The unit, in ns, to which the venue cuts the times of its rows."""
 
     def __call__(self, *args: P.args, **named: P.kwargs) -> Turn[R]:
         """The turn with these arguments: nothing is asked yet."""
